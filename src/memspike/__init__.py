@@ -1,0 +1,1 @@
+"""memspike: deep networks on spiking memristor hardware."""

@@ -1,0 +1,67 @@
+"""Cost: time, energy and area of a mapped program, and the rows they are sums of."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """One product: `count` actions of one component in one layer, `energy_each` [J]; or `count` instances, `area_each` [m2].
+
+    `count` is per image; the row of a layer-wide cost has layer "chip".
+    """
+
+    layer: str
+    component: str
+    action: str
+    count: float
+    energy_each: float = 0.0
+    area_each: float = 0.0
+
+    @property
+    def energy(self) -> float:
+        return self.count * self.energy_each
+
+    @property
+    def area(self) -> float:
+        return self.count * self.area_each
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """One layer's time per image: `windows` one after the other, each of `num_timesteps` and `window` [s] in all."""
+
+    layer: str
+    windows: int
+    num_timesteps: int
+    window: float
+
+    @property
+    def time(self) -> float:
+        return self.windows * self.window
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one image costs: `latency` [s] from end to end, `throughput` [images/s] with layers pipelined,
+    and the rows of which `energy` [J per image] and `area` [m2] are the sums."""
+
+    latency: float
+    throughput: float
+    times: tuple[LayerTime, ...]
+    rows: tuple[CostRow, ...]
+
+    @property
+    def energy(self) -> float:
+        return sum(row.energy for row in self.rows)
+
+    @property
+    def area(self) -> float:
+        return sum(row.area for row in self.rows)
+
+    def by(self, field: str) -> dict[str, tuple[float, float]]:
+        """(energy, area) summed over the rows by `"component"` or `"layer"`, the largest energy first."""
+        sums: dict[str, tuple[float, float]] = {}
+        for row in self.rows:
+            energy, area = sums.get(getattr(row, field), (0.0, 0.0))
+            sums[getattr(row, field)] = (energy + row.energy, area + row.area)
+        return dict(sorted(sums.items(), key=lambda item: -item[1][0]))

@@ -1,0 +1,64 @@
+"""What went wrong, where, and how to cure it: the one way memspike refuses something."""
+
+
+class MemspikeError(Exception):
+    """A user's input was refused, or a promise could not be kept.
+
+    Attributes:
+        what: what came and what was expected.
+        where: file, layer, op or option; empty when the door adds it later.
+        cure: what the reader can do about it; may be empty.
+        exit_code: what the command line returns (2 wrong use, 3 a file refused, 4 a check failed).
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", cure: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.cure = cure
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  {self.cure}" if self.cure else head
+
+
+class ModelError(MemspikeError):
+    """A network holds something that spikes cannot carry, or that memspike does not know."""
+
+
+class DataError(MemspikeError):
+    """A data set is missing, incomplete or inconsistent."""
+
+
+class TrainingError(MemspikeError):
+    """A training option makes no sense, or a checkpoint belongs to another training."""
+
+
+class ProgramError(MemspikeError):
+    """An integer program breaks a law: a name, a shape, a type, or a sum that would overflow."""
+
+
+class ChipError(MemspikeError):
+    """A chip description is incomplete or impossible."""
+
+
+class MappingError(MemspikeError):
+    """A program does not fit the chip it should be mapped onto."""
+
+
+class SimulationError(MemspikeError):
+    """Images or options that a simulator cannot run."""
+
+
+class FileRefused(MemspikeError):
+    """A file is damaged, is not what its name says, or cannot be written."""
+
+    exit_code = 3
+
+
+class CheckFailed(MemspikeError):
+    """A check that was asked for did not hold."""
+
+    exit_code = 4

@@ -1,0 +1,76 @@
+"""Result: what came out, what the chip did for it, and how to repeat it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspike.errors import SimulationError
+from memspike.integer import Integers, frozen
+
+Fidelity = Literal["ideal", "spike"]
+Encoder = Literal["even", "burst", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How often what happened, over `num_images` images.
+
+    `counts` by (op, component, action). `num_timesteps` by op: the real length of one window, drain included.
+    Two actions of component `cell` carry its physics: `read` counts (cell, spike) pairs, `read_levels` their levels summed.
+    """
+
+    counts: Mapping[tuple[str, str, str], int]
+    num_timesteps: Mapping[str, int]
+    num_images: int
+
+    def __add__(self, other: "Activity") -> "Activity":
+        counts = {key: self.counts.get(key, 0) + other.counts.get(key, 0) for key in {**self.counts, **other.counts}}
+        steps = {op: max(self.num_timesteps.get(op, 0), other.num_timesteps.get(op, 0)) for op in {**self.num_timesteps, **other.num_timesteps}}
+        return Activity(counts, steps, self.num_images + other.num_images)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Everything that decides a result: version, digests of program and chip, fidelity, neuron, encoder, seed."""
+
+    version: str
+    program: str
+    chip: str
+    fidelity: Fidelity
+    neuron: str
+    encoder: Encoder
+    seed: int
+
+    def digest(self) -> str:
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """Scores `[n, classes]` of n images, exact integers; `spike_counts` `[n, ...]` of the values that were asked for;
+    `rasters`: signed spikes int8 `[timesteps, ...]` of the first image, for the layers that were asked for."""
+
+    outputs: Integers
+    activity: Activity
+    provenance: Provenance
+    spike_counts: Mapping[str, NDArray[np.signedinteger]] = field(default_factory=dict[str, NDArray[np.signedinteger]])
+    rasters: Mapping[str, NDArray[np.int8]] = field(default_factory=dict[str, NDArray[np.int8]])
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", frozen(self.outputs))
+
+    @property
+    def predictions(self) -> Integers:
+        """The winning class of each image `[n]`; ties go to the lowest index."""
+        return self.outputs.argmax(axis=1)
+
+    def accuracy(self, labels: Integers) -> float:
+        """Share of images whose prediction is the label; `labels` is `[n]`."""
+        if len(labels) != len(self.outputs):
+            raise SimulationError(f"{len(labels)} labels for {len(self.outputs)} images")
+        return float(np.mean(self.predictions == labels))
