@@ -1,1 +1,64 @@
-"""memspike: deep networks on spiking memristor hardware."""
+"""memspike: deep networks on spiking memristor hardware, from a PyTorch network to the chip and its cost."""
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memspike import datasets as datasets
+    from memspike.compiler import compile as compile
+    from memspike.datasets import Dataset as Dataset
+    from memspike.estimator import estimate as estimate
+    from memspike.line import run as run
+    from memspike.mapper import map as map
+    from memspike.mapping import Mapping as Mapping
+    from memspike.network import QuantizedNetwork as QuantizedNetwork
+    from memspike.program import Program as Program
+    from memspike.reporter import Report as Report
+    from memspike.reporter import report as report
+    from memspike.result import Result as Result
+    from memspike.simulator import simulate as simulate
+    from memspike.storage import load as load
+    from memspike.storage import load_chip as load_chip
+    from memspike.storage import save as save
+    from memspike.trainer import models as models
+    from memspike.trainer import train as train
+
+# Name at the front door -> room behind it. Rooms are entered when first asked for, so that `import memspike` stays light.
+_DOORS = {
+    "train": "trainer",
+    "compile": "compiler",
+    "map": "mapper",
+    "simulate": "simulator",
+    "estimate": "estimator",
+    "report": "reporter",
+    "run": "line",
+    "save": "storage",
+    "load": "storage",
+    "load_chip": "storage",
+    "Dataset": "datasets",
+    "QuantizedNetwork": "network",
+    "Program": "program",
+    "Chip": "chip",
+    "Mapping": "mapping",
+    "Result": "result",
+    "Cost": "cost",
+    "Report": "reporter",
+    "MemspikeError": "errors",
+}
+_MODULES = {"datasets": "datasets", "models": "trainer.models"}
+
+__all__ = [*_DOORS, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+__version__ = metadata.version("memspike")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"memspike.{_MODULES[name]}")
+    if name in _DOORS:
+        return getattr(importlib.import_module(f"memspike.{_DOORS[name]}"), name)
+    raise AttributeError(f"module 'memspike' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -86,10 +86,10 @@ class Component:
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "cell": (),  # one memristor; its read energy is V^2 * g * timestep, so it needs no constant
     "row_driver": ("spike",),  # one per crossbar row: drives one spike along its word line
-    "encoder": ("encode",),  # one per crossbar row: turns a count into spikes, once per window
+    "encoder": ("encode",),  # one per row of an op's weights: turns a count into spikes, once per window
     "neuron": ("integrate", "fire"),  # one per output channel and group of stacked tiles: a timestep of integration and comparison; a spike and reset
     "counter": ("count",),  # one per neuron: one spike counted up or down
-    "adder": ("add",),  # one per output channel of an add, a sum pool, bit slices or digital partial sums
+    "adder": ("add",),  # one per output channel of an add, a sum pool or digital partial sums
     "comparator": ("compare",),  # one per channel of a max pool, and per class for the winner-take-all
     "buffer": ("bit",),  # one per bit of a layer's output: written once, read once per window that needs it
     "bus": ("bit",),  # one per crossbar: a bit moved between layers
@@ -120,10 +120,9 @@ class Chip:
 
     def __post_init__(self) -> None:
         where = f"chip {self.name}"
-        if not 1 <= self.bits_per_cell or 2**self.bits_per_cell > self.crossbar.device.levels:
-            raise ChipError(
-                f"{self.bits_per_cell} bits per cell need {2**self.bits_per_cell} levels, the device has {self.crossbar.device.levels}", where=where
-            )
+        if self.bits_per_cell < 1 or 2**self.bits_per_cell > self.crossbar.device.levels:
+            needed = f"{self.bits_per_cell} bits per cell need {2**self.bits_per_cell} levels"
+            raise ChipError(f"{needed}, the device has {self.crossbar.device.levels}", where=where)
         if self.max_stacked_tiles < 1 or self.timestep.value <= 0:
             raise ChipError("needs a timestep above zero and at least one stacked tile", where=where)
         named = {c.name: c for c in self.components}

@@ -1,0 +1,39 @@
+# memspike: every command a contributor needs, one line each; `make` prints them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-long check format clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Make .venv with memspike and everything the tests need
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install ## Walk the whole line on the embedded digits, about two minutes; ends by naming the report
+	$(BIN)/memspike run
+
+test: install ## Run the tests, under five minutes on two cores
+	$(BIN)/pytest
+
+test-long: install ## Run the long tests too: whole trainings and ten thousand images, about half an hour
+	$(BIN)/pytest -m 'long or not long' -n 0
+
+check: install ## Check style, types and the import contract
+	$(BIN)/ruff check src tests experiments
+	$(BIN)/ruff format --check src tests experiments
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: install ## Write the code in the project's format
+	$(BIN)/ruff check --fix src tests experiments
+	$(BIN)/ruff format src tests experiments
+
+clean: ## Remove the virtual environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

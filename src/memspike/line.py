@@ -1,0 +1,272 @@
+"""The whole line: a model and data walk through every worker and come out as a report beside the 8-bit design."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from memspike import datasets, storage
+from memspike.chip import Chip
+from memspike.compiler import compile as compile_network
+from memspike.cost import Cost
+from memspike.errors import MemspikeError
+from memspike.estimator import estimate
+from memspike.files import write_text
+from memspike.integer import Integers
+from memspike.mapper import map as map_program
+from memspike.network import QuantizedNetwork
+from memspike.program import Program
+from memspike.reporter import Design, Report, report
+from memspike.result import Encoder
+
+
+class Listener(Protocol):
+    """Who is told how a run goes: phases, training steps and epochs, images simulated."""
+
+    def phase(self, text: str) -> None: ...
+    def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None: ...
+    def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None: ...
+    def images(self, what: str, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is asked for; the same order gives the same result.
+
+    `layer_bits` are (layer pattern, activation bits or None, weight bits or None). `also` are further chips, costed beside `chip`.
+    `changes` replace fields of the model's recipe. `cost_images` are simulated spike by spike for the energy of both designs,
+    `check_images` (None: all) for the law that spikes say what the program means.
+    """
+
+    model: str = "digits_net"
+    data: str = "digits"
+    activation_bits: int = 4
+    weight_bits: int = 4
+    image_bits: int | None = None
+    layer_bits: tuple[tuple[str, int | None, int | None], ...] = ()
+    grid: str = "symmetric"
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    method: str = "default"
+    changes: dict[str, Any] = field(default_factory=dict[str, Any])
+    chip: str = "predictive"
+    also: tuple[str, ...] = ("liu2018",)
+    encoder: Encoder = "even"
+    cost_images: int = 64
+    check_images: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run found: `summary` is result.json, `report` the page."""
+
+    summary: dict[str, Any]
+    report: Report
+    network: QuantizedNetwork
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    network: QuantizedNetwork
+    direct: QuantizedNetwork
+    baseline: QuantizedNetwork
+    accuracy_fp32: float
+    predictions: Integers
+
+
+def run(order: Order, out: Path, listener: Listener) -> Run:
+    """Train, compile, map, simulate and cost as `order` says; write everything to the folder `out`.
+
+    A run that was interrupted goes on where it stopped when it is given the same order and folder.
+    Raises MemspikeError when the folder holds a finished run or another order's.
+    """
+    started = time.time()
+    claim(order, out)
+    chips = [storage.load_chip(name) for name in dict.fromkeys((order.chip, *order.also))]
+    listener.phase(f"data {order.data}")
+    data = datasets.load(order.data)
+    trained = train_all(order, data, out / "training", listener)
+    listener.phase("compile")
+    programs = {name: program_for(getattr(trained, name), chips[0]) for name in ("network", "direct", "baseline")}
+    storage.save(trained.network, out / "network.safetensors")
+    storage.save(programs["network"], out / "program.safetensors")
+    storage.save(programs["baseline"], out / "baseline.safetensors")
+    walker = _Walker(order, data, listener)
+    walker.measure(chips[0], programs)
+    pairs = [walker.pair(chip, trained) for chip in chips]
+    storage.save(pairs[0][0].mapping, out / "mapping.safetensors")
+    summary = _summary(order, data, trained, programs, pairs, walker, time.time() - started)
+    page = report(trained.network, pairs, summary)
+    write_text(out / "report.json", page.to_json())
+    write_text(out / "report.html", page.html())
+    write_text(out / "result.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    return Run(summary, page, trained.network, programs["network"])
+
+
+def program_for(network: QuantizedNetwork, chip: Chip) -> Program:
+    """The network's program, with the partial sums that the chip can form."""
+    return compile_network(network, partial_sums=chip.partial_sums, rows=chip.crossbar.rows)
+
+
+def claim(order: Order, out: Path) -> None:
+    """Take `out` for this order: a new folder, or the unfinished run of the same order."""
+    if (out / "result.json").exists():
+        raise MemspikeError("holds a finished run", where=str(out), cure="name another folder with --out")
+    if not is_free(order, out):
+        cure = "repeat its options (config.json there) to go on, or name another folder"
+        raise MemspikeError("holds an unfinished run with other options", where=str(out), cure=cure)
+    write_text(out / "config.json", _config(order))
+
+
+def is_free(order: Order, out: Path) -> bool:
+    """Whether `out` can take this order: it holds nothing of a run, or the unfinished run of the same order."""
+    config = out / "config.json"
+    return not (out / "result.json").exists() and (not config.exists() or config.read_text(encoding="utf-8") == _config(order))
+
+
+def _config(order: Order) -> str:
+    return json.dumps(asdict(order), indent=2) + "\n"
+
+
+def train_all(order: Order, data: datasets.Dataset, folder: Path | None, listener: Listener) -> _Trained:
+    """The network in counts, the directly rounded one and the 8-bit one, from one floating-point training."""
+    training = start_training(order, data, folder, listener)
+    listener.phase(f"train {order.model}: floating point")
+    floating = training.floating()
+    listener.phase("train: into counts")
+    counts = training.counts(floating)
+    direct, baseline = training.baselines(floating)
+    return _Trained(training.freeze(counts), direct, baseline, training.notes["accuracy_fp32"], training.predictions(counts))
+
+
+def start_training(order: Order, data: datasets.Dataset, folder: Path | None, listener: Listener) -> Any:
+    """The Training that `order` describes, its model traced and its options checked."""
+    from memspike import trainer  # torch takes seconds to load: not before the options have been read
+
+    model = trainer.load_model(order.model, data.train.images.shape[1], len(data.classes), order.seed)
+    recipe = trainer.recipe_for(model) if order.method == "default" else trainer.Recipe.liu2018()
+    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid)
+    pretrained = trainer.load_weights(Path(order.weights)) if order.weights else None
+    return trainer.Training(
+        model, data, name=order.model.replace(":", "."), bits=bits, recipe=replace(recipe, **order.changes), seed=order.seed,
+        pretrained=pretrained, mean=order.mean, std=order.std, folder=folder, device=order.device, watcher=listener,
+    )  # fmt: skip
+
+
+class _Walker:
+    """Maps, simulates and costs designs on one data set; remembers what was checked."""
+
+    def __init__(self, order: Order, data: datasets.Dataset, listener: Listener) -> None:
+        self.order, self.data, self.listener = order, data, listener
+        self.accuracy: dict[str, float] = {}
+        self.checks: dict[str, Any] = {}
+        self.scores: dict[str, Integers] = {}
+
+    def pair(self, chip: Chip, trained: _Trained) -> tuple[Design, Design]:
+        """The design in counts and the 8-bit one on one chip."""
+        ours, theirs = program_for(trained.network, chip), program_for(trained.baseline, chip)
+        bits = f"{self.order.activation_bits}/{self.order.weight_bits} bits"
+        return self._design(bits, ours, chip), self._design("8-bit dynamic fixed point", theirs, chip)
+
+    def measure(self, chip: Chip, programs: dict[str, Program]) -> None:
+        """Accuracies on all test images, and the law that spikes say what the program means."""
+        from memspike.simulator import check, simulate
+
+        ours = programs["network"]
+        for name, program in (("program", ours), ("direct", programs["direct"]), ("dynamic_fixed_point_8", programs["baseline"])):
+            self.listener.phase(f"classify {len(self.data.test.labels)} test images: {name}")
+            result = simulate(map_program(program, chip), self.data.test.counts(program.input_type.type), progress=self._progress(f"ideal, {name}"))
+            self.accuracy[name] = result.accuracy(self.data.test.labels)
+            self.scores[name] = result.outputs
+        limit = self.order.check_images if self.order.check_images is not None else len(self.data.test.labels)
+        self.listener.phase(f"check spikes against the program on {limit} images")
+        images = self.data.test.counts(ours.input_type.type)[:limit]
+        progress = self._progress("spikes against program")
+        self.checks = check(map_program(ours, chip), images, encoder=self.order.encoder, seed=self.order.seed, progress=progress)
+
+    def _design(self, label: str, program: Program, chip: Chip) -> Design:
+        """The program on the chip, its real activity spike by spike, and what that costs."""
+        from memspike.simulator import simulate
+
+        self.listener.phase(f"cost on chip {chip.name}: {label}")
+        mapping = map_program(program, chip)
+        images = self.data.test.counts(program.input_type.type)[: self.order.cost_images]
+        shown = tuple(plan.op for plan in mapping.layers[:1])
+        progress = self._progress(f"spike, {label}")
+        result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)
+        return Design(label, mapping, result, estimate(mapping, result.activity))
+
+    def _progress(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.listener.images(what, done, total)
+
+
+def _summary(
+    order: Order, data: datasets.Dataset, trained: _Trained, programs: dict[str, Program], pairs: list[tuple[Design, Design]], walker: _Walker, seconds: float
+) -> dict[str, Any]:
+    chips = {ours.mapping.chip.name: _comparison(ours.cost, theirs.cost) for ours, theirs in pairs}
+    first = chips[pairs[0][0].mapping.chip.name]
+    program = programs["network"]
+    changed = int(np.sum(walker.scores["program"].argmax(1) != trained.predictions))
+    return {
+        "accuracy": {"fp32": trained.accuracy_fp32, **walker.accuracy},
+        "num_test_images": len(data.test.labels),
+        "bits": {"activation": order.activation_bits, "weight": order.weight_bits, "image": program.input_type.type.bits},
+        "chip": order.chip,
+        **first,
+        "checks": {**walker.checks, "predictions_changed_by_compiling": changed},
+        "chips": chips,
+        "provenance": {
+            **_versions(), "command": order_as_command(order), "seed": order.seed, "seconds": round(seconds, 1),
+            "data": data.source, "data_digest": data.digest, "program_digest": program.digest(),
+            "baseline_digest": programs["baseline"].digest(), "chip_digest": pairs[0][0].mapping.chip.digest(),
+        },
+    }  # fmt: skip
+
+
+def _comparison(ours: Cost, theirs: Cost) -> dict[str, dict[str, float]]:
+    """The costs of two designs, and what the first saves against the second."""
+    keys = ("latency_s", "throughput_hz", "energy_j", "area_m2")
+    both = [dict(zip(keys, (cost.latency, cost.throughput, cost.energy, cost.area), strict=True)) for cost in (ours, theirs)]
+    ratio = {
+        "speedup": theirs.latency / ours.latency,
+        "throughput": ours.throughput / theirs.throughput,
+        "energy_saving": 1 - ours.energy / theirs.energy,
+        "area_saving": 1 - ours.area / theirs.area,
+    }
+    return {"cost": both[0], "baseline": both[1], "ratio": ratio}
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata
+
+    import torch
+
+    return {"memspike": metadata.version("memspike"), "python": platform.python_version(), "numpy": np.__version__, "torch": str(torch.__version__)}
+
+
+def order_as_command(order: Order) -> str:
+    """The command line that gives this order."""
+    words = ["memspike run"]
+    for name, value in asdict(order).items():
+        if value == getattr(Order(), name):
+            continue
+        if name == "layer_bits":
+            words += [f"--layer-bits {pattern}={a or ''}/{w or ''}" for pattern, a, w in value]
+        elif name == "changes":
+            words += [f"--{key.replace('_', '-')} {change}" for key, change in value.items()]
+        elif name == "also":
+            words += [f"--also {chip}" for chip in value]
+        elif name in ("mean", "std"):
+            words.append(f"--{name} {','.join(map(str, value))}")
+        else:
+            words.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(words)

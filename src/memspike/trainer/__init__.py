@@ -1,0 +1,286 @@
+"""Trainer: a torch model and data become a QuantizedNetwork."""
+
+import copy
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from memspike.errors import FileRefused, ModelError
+from memspike.network import QuantizedNetwork
+from memspike.trainer import signals, weights
+from memspike.trainer.baselines import direct, dynamic_fixed_point
+from memspike.trainer.bits import Bits
+from memspike.trainer.checkpoint import Folder, Progress
+from memspike.trainer.freeze import freeze
+from memspike.trainer.loop import Batches, Stage, Watcher, evaluate, fit, predict
+from memspike.trainer.models import MODELS
+from memspike.trainer.net import Net, normalize
+from memspike.trainer.recipe import RECIPES, Recipe
+from memspike.trainer.trace import trace
+
+__all__ = ["MODELS", "RECIPES", "Bits", "Data", "Recipe", "Split", "Training", "Watcher", "load_model", "load_weights", "recipe_for", "train"]
+
+_CALIBRATION_IMAGES = 1024
+
+
+class Split(Protocol):
+    """Images uint8 `[n, channels, height, width]` and labels int64 `[n]`."""
+
+    @property
+    def images(self) -> NDArray[np.uint8]: ...
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+
+
+class Data(Protocol):
+    """What is trained on: `train` and `test`, and `digest`, which tells one data set from another."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def train(self) -> Split: ...
+    @property
+    def test(self) -> Split: ...
+
+
+class Silence:
+    """A watcher that says nothing."""
+
+    def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None: ...
+    def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None: ...
+
+
+class Training:
+    """One training from a model to networks of counts: `floating()` once, then `counts()`; both resume from `folder`.
+
+    Args:
+        model: any feed-forward nn.Module that torch.fx can trace (ModelError otherwise).
+        data: see `Data`.
+        bits, recipe, seed: what to train for, and how; the same three on the same data give the same network.
+        pretrained: state dict to start from; the floating-point stage is then skipped.
+        mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
+        folder: where checkpoints go; None keeps none. device: "cpu" or "cuda".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        *,
+        name: str | None = None,
+        bits: Bits | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        pretrained: Mapping[str, Tensor] | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        folder: Path | None = None,
+        device: str = "cpu",
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.name = name or type(model).__name__.lower()
+        self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), seed
+        self.data, self.device, self.watcher = data, device, watcher or Silence()
+        self.pretrained = pretrained is not None
+        self.progress = Progress()
+        self.notes: dict[str, Any] = {}
+        shape = data.train.images.shape[1:]
+        if pretrained is not None:
+            _fill(model, pretrained)
+        traced = trace(model, shape)
+        if mean is not None and std is not None:
+            model, note = normalize(model, traced, mean, std)
+            self.notes["normalization"] = note
+            traced = trace(model, shape)
+        self.net = Net(model, traced).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        _check_scores(self.net, data)
+        self.net.set_bits(self.bits)  # wrong overrides are refused before hours of training
+        self.net.set_bits(Bits(None, None))
+        self.batches = self._batches(shape)
+        self.folder = Folder(folder, self._key(model))
+
+    def floating(self) -> Net:
+        """The network in floating point, trained (or as brought along)."""
+        stage = Stage("float", 0 if self.pretrained else self.recipe.epochs, self.recipe.learning_rate)
+        fit(self.net, stage, self.batches, self.folder, self.progress, self.watcher)
+        self.notes["accuracy_fp32"] = evaluate(self.net, self.batches.test_images, self.batches.test_labels)
+        return self.net
+
+    def counts(self, net: Net) -> Net:
+        """The network in counts: Neuron Convergence, Weight Clustering, then fine-tuning, as the recipe says."""
+        teacher = copy.deepcopy(net).eval().requires_grad_(False)
+        images = self._calibration_images()
+        student = copy.deepcopy(net)
+        before = signals.observe(student, images)
+        student.set_bits(self.bits)
+        steps = signals.best_steps(student, before) if self.bits.activation else {}
+        limits = signals.bounds(student, steps) if self.bits.activation else {}
+        student.set_bits(Bits(None, None))
+        if self.recipe.neuron_convergence and limits:
+            self._fit(
+                student,
+                Stage("convergence", self.recipe.convergence_epochs, self.recipe.convergence_learning_rate, convergence=self.recipe.convergence, bounds=limits),
+            )
+            after = signals.observe(student, images)
+            self.notes["signals"] = signals.histograms(before, after, limits)
+        student.set_bits(self.bits)
+        # The 2018 paper rounds to the range it converged to; learned steps start where the squared error is least.
+        for group, step in (signals.best_steps(student, after) if self.recipe.learned_steps and self.recipe.neuron_convergence and limits else steps).items():
+            student.set_step(group, step)
+        weights.set_scales(student, clustering=self.recipe.weight_clustering)
+        for parameter in (*student.log_steps.values(), *student.log_scales.values()):
+            parameter.requires_grad_(self.recipe.learned_steps)
+        self._fit(
+            student,
+            Stage("counts", self.recipe.finetune_epochs, self.recipe.finetune_learning_rate, 0.0, teacher=teacher, distillation=self.recipe.distillation),
+        )
+        self.notes["weights"] = weights.histograms(student)
+        self.notes["accuracy_training_forward"] = evaluate(student, self.batches.test_images, self.batches.test_labels)
+        return student
+
+    def freeze(self, net: Net) -> QuantizedNetwork:
+        """The trained net of counts as a thing, with everything the training knows in its notes."""
+        return freeze(net, self.name, self.all_notes())
+
+    def predictions(self, net: Net) -> NDArray[np.int64]:
+        """The winning class of each test image by the training's own forward pass."""
+        return predict(net, self.batches.test_images).cpu().numpy()
+
+    def baselines(self, net: Net) -> tuple[QuantizedNetwork, QuantizedNetwork]:
+        """The floating-point `net` rounded directly to the same bits, and in 8-bit dynamic fixed point."""
+        images = self._calibration_images()
+        return direct(net, images, self.bits, f"{self.name}-direct"), dynamic_fixed_point(net, images, f"{self.name}-dynamic-fixed-point-8")
+
+    def all_notes(self) -> dict[str, Any]:
+        about = {"name": self.data.name, "source": self.data.source, "digest": self.data.digest}
+        about |= {"num_train": len(self.data.train.labels), "num_test": len(self.data.test.labels)}
+        bits = {"activation": self.bits.activation, "weight": self.bits.weight, "image": self.bits.image or self.bits.activation, "grid": self.bits.grid}
+        bits["overrides"] = [list(o) for o in self.bits.overrides]
+        own = {"data": about, "bits": bits, "recipe": self.recipe.describe(), "seed": self.seed, "curves": self.progress.curves, "device": self.device}
+        return {**own, "conversion": list(self.net.conversion), "pretrained": self.pretrained, "torch": torch.__version__, **self.notes}
+
+    def _fit(self, net: Net, stage: Stage) -> None:
+        fit(net, stage, self.batches, self.folder, self.progress, self.watcher)
+
+    def _batches(self, shape: tuple[int, ...]) -> Batches:
+        shift = self.recipe.shift if self.recipe.shift is not None else -(-shape[-1] // 16)
+        arrays = (self.data.train.images, self.data.train.labels, self.data.test.images, self.data.test.labels)
+        tensors = [torch.from_numpy(np.array(array)).to(self.device) for array in arrays]
+        return Batches(*tensors, min(self.recipe.batch_size, len(tensors[0])), shift, self.recipe.flip, self.seed)
+
+    def _calibration_images(self) -> Tensor:
+        chosen = np.random.default_rng([self.seed, 1]).permutation(len(self.data.train.labels))[:_CALIBRATION_IMAGES]
+        return self.batches.train_images[torch.from_numpy(np.sort(chosen)).to(self.device)]
+
+    def _key(self, model: nn.Module) -> str:
+        shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+        about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained)
+        digest = hashlib.sha256(repr(about).encode())
+        if self.pretrained:
+            for value in model.state_dict().values():
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    *,
+    weight_bits: int = 4,
+    activation_bits: int = 4,
+    image_bits: int | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    pretrained: Mapping[str, Tensor] | None = None,
+    folder: Path | None = None,
+    device: str = "cpu",
+    watcher: Watcher | None = None,
+) -> QuantizedNetwork:
+    """Train `model` on `data` until its activations are counts of `activation_bits` and its weights integers of `weight_bits`.
+
+    See `Training` for the arguments, errors, and the steps in between.
+    """
+    training = Training(
+        model, data, name=name, bits=Bits(activation_bits, weight_bits, image_bits), recipe=recipe or recipe_for(model), seed=seed,
+        pretrained=pretrained, folder=folder, device=device, watcher=watcher,
+    )  # fmt: skip
+    return training.freeze(training.counts(training.floating()))
+
+
+def recipe_for(model: nn.Module) -> Recipe:
+    """The recipe measured for a reference network, or the default one."""
+    return next((RECIPES[name] for name, kind in MODELS.items() if type(model) is kind), Recipe())
+
+
+def load_model(name: str, channels: int, classes: int, seed: int = 0) -> nn.Module:
+    """A reference network by name, or `package.module:function` of your own, called without arguments; initialised from `seed`.
+
+    Raises ModelError when there is none, or when it gives no nn.Module.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name](channels, classes) if name in MODELS else _import_model(name)
+
+
+def _import_model(name: str) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    if not attribute:
+        raise ModelError(f"no model {name!r}", cure=f"reference networks: {', '.join(MODELS)}; your own: package.module:function")
+    sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"cannot import {name!r}: {error}", cure="the module must be importable from here; the part behind ':' names a function or class"
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
+    model = made() if callable(made) and not isinstance(made, nn.Module) else made
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name!r} gives {type(model).__name__}, expected an nn.Module")
+    return model
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors, or from a torch file read with `weights_only=True`; raises FileRefused otherwise."""
+    if not path.exists():
+        raise FileRefused("no such file", where=str(path))
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for one thing: a file that is no state dict
+        raise FileRefused(f"no state dict can be read: {error}", where=str(path), cure="save model.state_dict() with safetensors, or torch.save") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise FileRefused("holds no state dict (names to tensors)", where=str(path), cure="save model.state_dict()")
+    return state
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise ModelError(f"the weights do not fit {type(model).__name__}: {error}") from error
+
+
+def _check_scores(net: Net, data: Data) -> None:
+    classes = int(data.train.labels.max()) + 1
+    scores = net.layers[-1].shape[0]
+    if scores < classes:
+        raise ModelError(f"the network gives {scores} scores, {data.name} has {classes} classes", cure="match the last layer to the data")

@@ -1,0 +1,58 @@
+"""Bits: how many each activation, weight and image pixel gets, layer by layer."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from memspike.errors import TrainingError
+from memspike.integer import IntType
+
+Grid = Literal["symmetric", "liu2018"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """`activation` and `weight` bits (2 to 8; None leaves floating point), `image` bits (None: as the activations).
+
+    `overrides` are (pattern, activation bits or None, weight bits or None) by layer name, the last match wins; None keeps the default.
+    The `symmetric` grid has |k| <= 2**(N-1) - 1, the 2018 paper's reaches 2**(N-1).
+    """
+
+    activation: int | None = 4
+    weight: int | None = 4
+    image: int | None = None
+    overrides: tuple[tuple[str, int | None, int | None], ...] = ()
+    grid: Grid = "symmetric"
+
+    def __post_init__(self) -> None:
+        named = [("activation", self.activation), ("weight", self.weight), ("image", self.image)]
+        named += [(f"{pattern} ({what})", bits) for pattern, *both in self.overrides for what, bits in zip(("activation", "weight"), both, strict=True)]
+        for name, bits in named:
+            if bits is not None and not 2 <= bits <= 8:
+                raise TrainingError(f"{name} bits must lie between 2 and 8, got {bits}")
+        if self.grid not in ("symmetric", "liu2018"):
+            raise TrainingError(f"unknown weight grid {self.grid!r}", cure="grids: symmetric, liu2018")
+
+    @property
+    def image_type(self) -> IntType | None:
+        bits = self.image or self.activation
+        return IntType(bits) if bits else None
+
+    def activation_of(self, layer: str) -> int | None:
+        found = [activation for pattern, activation, _ in self.overrides if activation and fnmatchcase(layer, pattern)]
+        return found[-1] if found else self.activation
+
+    def weight_of(self, layer: str) -> int | None:
+        found = [weight for pattern, _, weight in self.overrides if weight and fnmatchcase(layer, pattern)]
+        return found[-1] if found else self.weight
+
+    def largest_weight(self, layer: str) -> int | None:
+        """The largest weight integer of a layer's grid."""
+        bits = self.weight_of(layer)
+        return None if bits is None else 2 ** (bits - 1) - (self.grid == "symmetric")
+
+    def check_overrides(self, layers: list[str]) -> None:
+        """Raises TrainingError for an override that no layer answers to."""
+        for pattern, *_ in self.overrides:
+            if not any(fnmatchcase(layer, pattern) for layer in layers):
+                raise TrainingError(f"no layer is called {pattern!r}", cure=f"layers: {', '.join(layers)}")

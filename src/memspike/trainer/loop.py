@@ -1,0 +1,188 @@
+"""The training loop: epochs over whole batches, resumable at any step, the same seed giving the same network."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memspike.errors import TrainingError
+from memspike.trainer.checkpoint import Folder, Progress
+from memspike.trainer.net import Net
+from memspike.trainer.signals import convergence
+
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One leg of a training: `epochs` of AdamW whose rate warms up to `learning_rate` and falls to zero along a cosine.
+
+    `bounds` turn Neuron Convergence on with weight `convergence`; `teacher` scores are followed with weight `distillation` (0..1).
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    convergence: float = 0.0
+    bounds: dict[str, float] | None = None
+    teacher: Net | None = None
+    distillation: float = 0.0
+    temperature: float = 4.0
+
+
+class Watcher(Protocol):
+    """Who is told how a training goes: after each step, and after each epoch."""
+
+    def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None: ...
+    def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Training and test images (uint8) and labels on one device, and how they are drawn: `shift` pixels at random, mirrored if `flip`."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    batch_size: int
+    shift: int
+    flip: bool
+    seed: int
+
+    @property
+    def num_steps(self) -> int:
+        return max(1, len(self.train_images) // self.batch_size)
+
+    def epoch(self, stage: str, epoch: int, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(step, images, labels) from step `start` on; what comes depends on seed, stage, epoch and step alone."""
+        order = torch.from_numpy(_generator(self.seed, stage, epoch).permutation(len(self.train_images)))
+        for step in range(start, self.num_steps):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size].to(self.train_images.device)
+            yield step, self._augment(self.train_images[chosen], _generator(self.seed, stage, epoch, step + 1)), self.train_labels[chosen]
+
+    def _augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        if self.shift:
+            images = _shifted(images, self.shift, rng)
+        if self.flip:
+            mirrored = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+            images = torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(3), images)
+        return images
+
+
+def _generator(seed: int, stage: str, *numbers: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *stage.encode(), *numbers])
+
+
+def _shifted(images: Tensor, shift: int, rng: np.random.Generator) -> Tensor:
+    """Each image moved by up to `shift` pixels both ways, black moving in."""
+    n, channels, height, width = images.shape
+    offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, n))).to(images.device)
+    padded = F.pad(images, (shift, shift, shift, shift))
+    rows = (offsets[0][:, None] + torch.arange(height, device=images.device)).reshape(n, 1, height, 1)
+    columns = (offsets[1][:, None] + torch.arange(width, device=images.device)).reshape(n, 1, 1, width)
+    image, channel = torch.arange(n, device=images.device).reshape(n, 1, 1, 1), torch.arange(channels, device=images.device).reshape(1, channels, 1, 1)
+    return padded[image, channel, rows, columns]
+
+
+def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher) -> None:
+    """Train `net` through `stage`, from the folder's checkpoint of this stage if there is one; `progress` is changed in place."""
+    optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate)
+    reached = folder.load(stage.name, net, optimizer)
+    if reached is not None:
+        progress.stage, progress.epoch, progress.step, progress.loss_sum, progress.curves = (
+            stage.name,
+            reached.epoch,
+            reached.step,
+            reached.loss_sum,
+            reached.curves,
+        )
+    else:
+        progress.stage, progress.epoch, progress.step, progress.loss_sum = stage.name, 0, 0, 0.0
+    saved = time.monotonic()
+    rate = _rate(stage, stage.epochs * batches.num_steps)
+    while progress.epoch < stage.epochs:
+        net.train()
+        for step, images, labels in batches.epoch(stage.name, progress.epoch, progress.step):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(progress.epoch * batches.num_steps + step)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(_generator(batches.seed, stage.name, progress.epoch, step, 7).integers(2**62)))
+                loss = _loss(net, stage, images, labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(f"the loss became {value} in stage {stage.name}, epoch {progress.epoch + 1}", cure="try a smaller learning rate")
+            progress.loss_sum += value
+            progress.step = step + 1
+            watcher.step(stage.name, progress.epoch + 1, stage.epochs, progress.step, batches.num_steps, progress.loss_sum / progress.step)
+            if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                folder.save(stage.name, net, optimizer, progress)
+                saved = time.monotonic()
+        accuracy = evaluate(net, batches.test_images, batches.test_labels)
+        loss_mean = progress.loss_sum / batches.num_steps
+        progress.curves.append({"stage": stage.name, "epoch": progress.epoch + 1, "loss": loss_mean, "accuracy": accuracy})
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        folder.save(stage.name, net, optimizer, progress)
+        saved = time.monotonic()
+        watcher.epoch(stage.name, progress.epoch, stage.epochs, loss_mean, accuracy)
+    if stage.epochs == 0:
+        folder.save(stage.name, net, None, progress)
+
+
+def _parameter_groups(net: Net, stage: Stage) -> list[dict[str, object]]:
+    """Weights decay; steps, scales, biases and batch norms do not."""
+    decayed = [p for name, p in net.named_parameters() if p.ndim > 1]
+    others = [p for name, p in net.named_parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _rate(stage: Stage, num_steps: int) -> Callable[[int], float]:
+    warm = max(1, int(stage.warmup * num_steps))
+
+    def rate(step: int) -> float:
+        if step < warm:
+            return stage.learning_rate * (step + 1) / warm
+        return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
+
+    return rate
+
+
+def _loss(net: Net, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
+    signals: dict[str, Tensor] | None = {} if stage.bounds else None
+    scores = net(images, keep=signals)
+    loss = F.cross_entropy(scores, labels)
+    if stage.teacher is not None and stage.distillation:
+        with torch.no_grad():
+            taught = F.log_softmax(stage.teacher(images) / stage.temperature, dim=1)
+        followed = F.log_softmax(scores / stage.temperature, dim=1)
+        loss = (1 - stage.distillation) * loss + stage.distillation * stage.temperature**2 * F.kl_div(followed, taught, reduction="batchmean", log_target=True)
+    if stage.bounds and signals:
+        loss = loss + stage.convergence * convergence(signals, stage.bounds)
+    return loss
+
+
+@torch.no_grad()
+def evaluate(net: Net, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """Share of images that the forward pass classifies rightly."""
+    return float((predict(net, images, batch_size) == labels).float().mean())
+
+
+@torch.no_grad()
+def predict(net: Net, images: Tensor, batch_size: int = 500) -> Tensor:
+    """The winning class of each image."""
+    was_training = net.training
+    net.eval()
+    winners = torch.cat([net(images[i : i + batch_size]).argmax(1) for i in range(0, len(images), batch_size)])
+    net.train(was_training)
+    return winners

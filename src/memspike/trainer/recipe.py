@@ -1,0 +1,64 @@
+"""Recipe: how long and how a network is trained, and which parts of the method take part."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from memspike.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The default recipe; `Recipe.liu2018()` is the 2018 paper's.
+
+    First `epochs` in floating point (none when weights are brought along), then `convergence_epochs` with Neuron Convergence, then
+    `finetune_epochs` in counts. `neuron_convergence` pulls signals into range first; `weight_clustering` starts from the best linear
+    centres instead of the largest weight; `learned_steps` trains steps and scales (Esser et al. 2020), else they stay as found;
+    `distillation` is the weight of following the floating-point network's scores. Images are moved by up to `shift` pixels
+    (None: a sixteenth of the image, rounded up) and mirrored if `flip`.
+    """
+
+    epochs: int = 12
+    convergence_epochs: int = 1
+    finetune_epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    convergence_learning_rate: float = 5e-4
+    finetune_learning_rate: float = 1e-3
+    convergence: float = 0.1
+    neuron_convergence: bool = True
+    weight_clustering: bool = True
+    learned_steps: bool = True
+    distillation: float = 0.5
+    shift: int | None = None
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "convergence_epochs", "finetune_epochs"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"{name} must be zero or more, got {getattr(self, name)}")
+        for name in ("batch_size", "learning_rate", "finetune_learning_rate", "convergence_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name} must be above zero, got {getattr(self, name)}")
+        if not 0 <= self.distillation <= 1:
+            raise TrainingError(f"distillation must lie between 0 and 1, got {self.distillation}")
+
+    @classmethod
+    def liu2018(cls, **changes: Any) -> "Recipe":
+        """Neuron Convergence and Weight Clustering alone, fine-tuned: no learned steps, no distillation."""
+        return cls(**{"learned_steps": False, "distillation": 0.0, **changes})
+
+    def describe(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+
+# What suits the reference networks, measured on two cores; anything else starts from Recipe().
+RECIPES: dict[str, Recipe] = {
+    "digits_net": Recipe(epochs=60, convergence_epochs=8, finetune_epochs=40, batch_size=64),
+    "lenet": Recipe(),
+    "alexnet_cifar": Recipe(epochs=30, convergence_epochs=2, finetune_epochs=15, flip=True),
+    "resnet20": Recipe(epochs=60, convergence_epochs=2, finetune_epochs=30, flip=True),
+}

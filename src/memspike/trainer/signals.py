@@ -1,0 +1,95 @@
+"""Neuron Convergence (after Liu 2018): a regulariser that pulls signals into the range that M bits count, and the steps to start from."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memspike.integer import IntType
+from memspike.trainer.net import Net
+
+_SAMPLES = 200_000
+
+
+def convergence(signals: dict[str, Tensor], bounds: dict[str, float], alpha: float = 0.1) -> Tensor:
+    """The regulariser `r(o) = alpha |o| + max(|o| - bound, 0)`, in units of the bound, averaged over each layer and summed over layers.
+
+    `bounds` give, by layer, the real value of the largest count. In units of the bound and as an average, one factor serves layers of any size;
+    the paper's own is a plain sum over signals.
+    """
+    total = torch.zeros((), device=next(iter(signals.values())).device)
+    for name, signal in signals.items():
+        size = signal.abs() / bounds[name]
+        total = total + (alpha * size + torch.relu(size - 1)).mean()
+    return total
+
+
+def bounds(net: Net, steps: dict[str, float]) -> dict[str, float]:
+    """By layer, the real value of its largest count, with `steps` by group."""
+    return {layer.name: steps[net.groups[layer.name]] * net.types[layer.name].max for layer in net.layers if layer.is_neuron and layer is not net.scores}
+
+
+@torch.no_grad()
+def observe(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, Tensor]:
+    """A sample of every neuron layer's real signals over `images`, 1-d, at most 200 000 values each; `net` runs as it is."""
+    was_training = net.training
+    net.eval()
+    kept: dict[str, list[Tensor]] = {}
+    num_batches = -(-len(images) // batch_size)
+    for start in range(0, len(images), batch_size):
+        signals: dict[str, Tensor] = {}
+        net(images[start : start + batch_size], keep=signals)
+        for name, signal in signals.items():
+            flat = signal.flatten()
+            stride = max(1, flat.numel() * num_batches // _SAMPLES)
+            kept.setdefault(name, []).append(flat[::stride].float().cpu())
+    net.train(was_training)
+    return {name: torch.cat(parts) for name, parts in kept.items()}
+
+
+def best_steps(net: Net, signals: dict[str, Tensor]) -> dict[str, float]:
+    """By group, the step that rounds and clips the sampled signals with the least squared error."""
+    steps: dict[str, float] = {}
+    for group in {net.groups[name] for name in signals}:
+        members = [name for name in signals if net.groups[name] == group]
+        steps[group] = _best_step([signals[name] for name in members], [net.types[name] for name in members])
+    return steps
+
+
+def _best_step(signals: list[Tensor], types: list[IntType]) -> float:
+    largest = max(float(signal.abs().max()) for signal in signals)
+    if largest == 0:
+        return 1.0  # a silent layer: any step counts its zeros
+    candidates = [largest / max(type.max for type in types) * shrink for shrink in np.geomspace(0.05, 1.0, 60)]
+    errors = [
+        sum(
+            float(((signal / step).add(0.5).floor().clamp(type.min, type.max) * step - signal).square().mean())
+            for signal, type in zip(signals, types, strict=True)
+        )
+        for step in candidates
+    ]
+    return float(candidates[int(np.argmin(errors))])
+
+
+def largest_steps(net: Net, signals: dict[str, Tensor]) -> dict[str, float]:
+    """By group, the step whose largest count is the largest signal seen: nothing is clipped."""
+    steps: dict[str, float] = {}
+    for name, signal in signals.items():
+        step = float(signal.abs().max()) / net.types[name].max
+        steps[net.groups[name]] = max(steps.get(net.groups[name], 0.0), step)
+    return {group: step or 1.0 for group, step in steps.items()}
+
+
+def histograms(before: dict[str, Tensor], after: dict[str, Tensor], limits: dict[str, float], num_bins: int = 60) -> list[dict[str, Any]]:
+    """Histograms of each layer's signals before and after Neuron Convergence, over a common range, with the layer's bound."""
+    rows: list[dict[str, Any]] = []
+    for name, first in before.items():
+        second = after[name]
+        low, high = float(min(first.min(), second.min())), float(max(first.max(), second.max()))
+        edges = np.linspace(low, high if high > low else low + 1, num_bins + 1)
+        row: dict[str, Any] = {"layer": name, "bound": limits[name]}
+        for when, values in (("before", first), ("after", second)):
+            row[when] = {"edges": edges.tolist(), "counts": np.histogram(values.numpy(), edges)[0].tolist()}
+        rows.append(row)
+    return rows
