@@ -130,28 +130,44 @@ class Listener:
 
 # -- options that several verbs share
 
-Model = Annotated[str, typer.Option(help="Reference network (digits_net, lenet, alexnet_cifar, resnet20) or your own as package.module:function.")]
-Data = Annotated[str, typer.Option(help="digits, a hub data set (ylecun/mnist), a folder of parquet files or images, or an .npz file.")]
-Bits = Annotated[int, typer.Option(min=2, max=8, help="Bits of every activation and weight.")]
-ActivationBits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of activations, where they differ from --bits.")]
-WeightBits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of weights, where they differ from --bits.")]
-ImageBits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of the image; as many as an activation unless given.")]
-LayerBits = Annotated[
-    list[str] | None, typer.Option(metavar="LAYER=A/W", help="Bits of one layer (or pattern), as in --layer-bits 'fc2=8/6' or 'conv*=/3'. May be repeated.")
+Model = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel="Network and data", help="Reference network (digits_net, lenet, alexnet_cifar, resnet20) or your own as package.module:function."
+    ),
 ]
-Grid = Annotated[GridName, typer.Option(help="Weight grid: symmetric (up to 2^(N-1)-1) or liu2018 (up to 2^(N-1)).")]
-Weights = Annotated[Path | None, typer.Option(help="State dict to start from: .safetensors, or a torch file of tensors only.")]
-Mean = Annotated[str | None, typer.Option(metavar="A,B,C", help="Per channel, if the weights expect (pixel / 255 - mean) / std.")]
-Std = Annotated[str | None, typer.Option(metavar="A,B,C", help="Per channel, see --mean.")]
-Method = Annotated[MethodName, typer.Option(help="default: learned steps started from the paper's two methods; liu2018: those two alone.")]
-Epochs = Annotated[int | None, typer.Option(min=0, help="Epochs in floating point.")]
-ConvergenceEpochs = Annotated[int | None, typer.Option(min=0, help="Epochs with Neuron Convergence.")]
-FinetuneEpochs = Annotated[int | None, typer.Option(min=0, help="Epochs in counts.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per training step.")]
-LearningRate = Annotated[float | None, typer.Option(min=1e-8, help="Highest learning rate in floating point.")]
-Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror training images at random.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
-DeviceName = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+Data = Annotated[
+    str, typer.Option(rich_help_panel="Network and data", help="digits, a hub data set (ylecun/mnist), a folder of parquet files or images, or an .npz file.")
+]
+Bits = Annotated[int, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of every activation and weight.")]
+ActivationBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of activations, where they differ from --bits.")]
+WeightBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of weights, where they differ from --bits.")]
+ImageBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of the image; as many as an activation unless given.")]
+LayerBits = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER=A/W", rich_help_panel="Bits", help="Bits of one layer (or pattern), as in --layer-bits 'fc2=8/6' or 'conv*=/3'. May be repeated."
+    ),
+]
+Grid = Annotated[GridName, typer.Option(rich_help_panel="Bits", help="Weight grid: symmetric (up to 2^(N-1)-1) or liu2018 (up to 2^(N-1)).")]
+Weights = Annotated[
+    Path | None, typer.Option(rich_help_panel="Network and data", help="State dict to start from: .safetensors, or a torch file of tensors only.")
+]
+Mean = Annotated[
+    str | None, typer.Option(metavar="A,B,C", rich_help_panel="Network and data", help="Per channel, if the weights expect (pixel / 255 - mean) / std.")
+]
+Std = Annotated[str | None, typer.Option(metavar="A,B,C", rich_help_panel="Network and data", help="Per channel, see --mean.")]
+Method = Annotated[
+    MethodName, typer.Option(rich_help_panel="Training", help="default: learned steps started from the paper's two methods; liu2018: those two alone.")
+]
+Epochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in floating point.")]
+ConvergenceEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs with Neuron Convergence.")]
+FinetuneEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in counts.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, rich_help_panel="Training", help="Images per training step.")]
+LearningRate = Annotated[float | None, typer.Option(min=1e-8, rich_help_panel="Training", help="Highest learning rate in floating point.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
+Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
+DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="cpu or cuda.")]
 ChipName = Annotated[str, typer.Option("--chip", help="Chip: predictive, liu2018, or a .toml file (see memspike chips).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -412,21 +428,16 @@ def chips() -> None:
 @app.command()
 def doctor() -> None:
     """Print versions and what this machine offers, for a bug report."""
-    import importlib.util
     import platform
     from importlib import metadata
 
-    import torch
+    from memspike.trainer import torch_build
 
-    rows = [("memspike", metadata.version("memspike")), ("python", platform.python_version()), ("platform", platform.platform())]
-    rows += [
-        ("torch", str(torch.__version__)),
-        ("cores", str(os.cpu_count())),
-        ("threads", str(torch.get_num_threads())),
-        ("cpu capability", torch.backends.cpu.get_cpu_capability()),
-    ]
-    rows += [("cuda", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")]
-    rows += [(name, metadata.version(name) if importlib.util.find_spec(name) else "not installed (extra [data])") for name in ("datasets",)]
+    rows = [("memspike", metadata.version("memspike")), ("python", platform.python_version()), ("platform", platform.platform()), *torch_build().items()]
+    try:
+        rows.append(("datasets", metadata.version("datasets")))
+    except metadata.PackageNotFoundError:
+        rows.append(("datasets", "not installed; pip install 'memspike[data]' reads hub data sets and parquet"))
     speech.out().print(_two_columns(rows))
 
 
@@ -443,8 +454,16 @@ def main() -> None:
     except KeyboardInterrupt:
         speech.err().print("interrupted; the same command goes on from the last checkpoint")
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of our output has gone, as in `memspike show FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # a fault of ours: say so, and keep the traceback for those who ask
+        if speech.debug:
+            raise
+        speech.err().print(f"[bold red]internal error[/bold red] {type(error).__name__}: {escape(_clean(str(error)))}", soft_wrap=True)
+        speech.err().print(
+            "  this is a fault of memspike; `memspike --debug ...` shows where. Please report it with the output of `memspike doctor`", markup=False
+        )
         sys.exit(1)
 
 

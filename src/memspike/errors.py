@@ -52,6 +52,10 @@ class SimulationError(MemspikeError):
     """Images or options that a simulator cannot run."""
 
 
+class CostError(MemspikeError):
+    """Activity that does not belong to the mapping it should be costed on."""
+
+
 class FileRefused(MemspikeError):
     """A file is damaged, is not what its name says, or cannot be written."""
 

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from memspike import datasets, storage
 from memspike.chip import Chip
 from memspike.compiler import compile as compile_network
 from memspike.cost import Cost
-from memspike.errors import MemspikeError
+from memspike.errors import FileRefused, MemspikeError
 from memspike.estimator import estimate
 from memspike.files import write_text
 from memspike.integer import Integers
@@ -124,6 +125,10 @@ def claim(order: Order, out: Path) -> None:
     if not is_free(order, out):
         cure = "repeat its options (config.json there) to go on, or name another folder"
         raise MemspikeError("holds an unfinished run with other options", where=str(out), cure=cure)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileRefused(f"this folder cannot be made: {error.strerror}", where=str(out), cure="name one that you may write to") from error
     write_text(out / "config.json", _config(order))
 
 
@@ -246,11 +251,7 @@ def _comparison(ours: Cost, theirs: Cost) -> dict[str, dict[str, float]]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    import torch
-
-    return {"memspike": metadata.version("memspike"), "python": platform.python_version(), "numpy": np.__version__, "torch": str(torch.__version__)}
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in ("memspike", "numpy", "torch")}}
 
 
 def order_as_command(order: Order) -> str:

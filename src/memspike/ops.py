@@ -1,5 +1,6 @@
 """The op table: what each integer operation means, which shapes and types it takes, how it is written."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -235,7 +236,7 @@ class Flatten(Op):
 
     def infer(self, *inputs: TensorType) -> TensorType:
         (x,) = _arity(self, inputs, 1)
-        return TensorType((int(np.prod(x.shape)),), x.type)
+        return TensorType((math.prod(x.shape),), x.type)
 
     def evaluate(self, *inputs: Integers) -> Integers:
         return inputs[0].reshape(len(inputs[0]), -1)

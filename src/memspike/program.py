@@ -1,19 +1,21 @@
 """Program: a straight list of typed integer ops; its text, its parser, its meaning, its digest."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
-from memspike.ops import OPS, Fire, Op, TensorType
+from memspike.ops import OPS, Fire, Op, Pair, TensorType
 
 VERSION = 1
 MAX_OPS = 100_000
+MAX_ELEMENTS = 2**31  # of one value of one image: a file cannot ask for more memory than that
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 _LINE = re.compile(r"(?P<out>\S+): (?P<type>[ui]\d+\[[\d, ]*\]) = (?P<word>\w+)\((?P<inputs>[^()]*)\)(?P<numbers>.*)")
 _NUMBER = re.compile(r" (\w+)=(\[[\d, ]*\]@[0-9a-f]{16}|\([\d, ]*\)|[ui]\d+|\d+)")
@@ -111,7 +113,8 @@ class Program:
         head = re.fullmatch(r"(\S+): (\S+\[[\d, ]*\]) = input", lines[2])
         if not head:
             raise ProgramError(f"{lines[2][:60]!r}; expected '<name>: <type>[<shape>] = input'", where="line 3")
-        ops, written = [], {head[1]: _tensor_type(head[2], 3)}
+        ops: list[Op] = []
+        written = {head[1]: _tensor_type(head[2], 3)}
         for number, line in enumerate(lines[3:-1], start=4):
             op, type = _parse_line(line, number, constants)
             ops.append(op)
@@ -147,6 +150,8 @@ def _infer_types(program: Program) -> dict[str, TensorType]:
         if missing:
             raise ProgramError(f"op {op.out} reads {missing[0]!r}, which no earlier op defines", where=where)
         types[op.out] = op.infer(*(types[name] for name in op.inputs))
+        if math.prod(types[op.out].shape) > MAX_ELEMENTS:
+            raise ProgramError(f"value {op.out!r} has more than {MAX_ELEMENTS} elements", where=where)
     if program.output not in types or len(types[program.output].shape) != 1:
         raise ProgramError(f"returns {program.output!r}; expected the name of a vector of scores", where=where)
     read = {name for op in program.ops for name in op.inputs} | {program.output}
@@ -195,23 +200,33 @@ def _parse_line(line: str, number: int, constants: Mapping[str, Integers]) -> tu
         raise ProgramError(f"{line[:80]!r}; expected '<name>: <type> = <op>(<inputs>) <field>=<number> ...'", where=where)
     if match["word"] not in OPS:
         raise ProgramError(f"unknown op {match['word']!r}; known are {', '.join(OPS)}", where=where)
+    wanted = {f.name: f.type for f in fields(OPS[match["word"]])[2:]}  # after out and inputs
+    numbers = _NUMBER.findall(match["numbers"])
+    if sorted(key for key, _ in numbers) != sorted(wanted):
+        raise ProgramError(f"{match['word']} needs the fields {', '.join(wanted)}, each once", where=where)
     values: dict[str, Any] = {}
-    for key, text in _NUMBER.findall(match["numbers"]):
-        values[key] = _constant(f"{match['out']}.{key}", text, constants, where) if text.startswith("[") else _parse_literal(text)
+    for key, text in numbers:
+        value = _constant(f"{match['out']}.{key}", text, constants, where) if text.startswith("[") else _parse_literal(text, where)
+        if not _is_of(value, wanted[key]):
+            raise ProgramError(f"{key}={text[:40]} is no value for the {key} of a {match['word']}", where=where)
+        values[key] = value
     inputs = tuple(part.strip() for part in match["inputs"].split(",") if part.strip())
+    return OPS[match["word"]](match["out"], inputs, **values), _tensor_type(match["type"], number)
+
+
+def _parse_literal(text: str, where: str) -> int | tuple[int, ...] | IntType:
     try:
-        op = OPS[match["word"]](match["out"], inputs, **values)
-    except TypeError as error:
-        raise ProgramError(f"{match['word']} with the fields {', '.join(values) or 'none'}: {error}", where=where) from error
-    if op.numbers().keys() | op.constants().keys() != values.keys():
-        raise ProgramError(f"{match['word']} needs the fields {', '.join([*op.constants(), *op.numbers()])}", where=where)
-    return op, _tensor_type(match["type"], number)
+        if text.startswith("("):
+            return _integers(text.strip("()"))
+        return int(text) if text.isdecimal() else IntType.parse(text)
+    except (ProgramError, ValueError) as error:
+        raise ProgramError(f"{text[:40]!r} is neither a number, a pair nor a type", where=where) from error
 
 
-def _parse_literal(text: str) -> int | tuple[int, ...] | IntType:
-    if text.startswith("("):
-        return _integers(text.strip("()"))
-    return int(text) if text.isdecimal() else IntType.parse(text)
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind == Pair:
+        return isinstance(value, tuple) and len(value) == 2  # pyright: ignore[reportUnknownArgumentType]
+    return isinstance(value, np.ndarray if kind == Integers else kind)
 
 
 def _constant(name: str, text: str, constants: Mapping[str, Integers], where: str) -> Integers:
@@ -219,6 +234,6 @@ def _constant(name: str, text: str, constants: Mapping[str, Integers], where: st
     if name not in constants:
         raise ProgramError(f"constant {name!r} is missing", where=where)
     array = np.asarray(constants[name])
-    if array.shape != _integers(shape.strip("[]")) or _array_digest(array)[:16] != digest:
-        raise ProgramError(f"constant {name!r} is not the one the text speaks of (shape or SHA-256 differs)", where=where)
+    if not np.issubdtype(array.dtype, np.integer) or str(list(array.shape)) != shape or _array_digest(array)[:16] != digest:
+        raise ProgramError(f"constant {name!r} is not the one the text speaks of (shape, SHA-256 or kind of number differs)", where=where)
     return array

@@ -73,4 +73,5 @@ class Result:
         """Share of images whose prediction is the label; `labels` is `[n]`."""
         if len(labels) != len(self.outputs):
             raise SimulationError(f"{len(labels)} labels for {len(self.outputs)} images")
-        return float(np.mean(self.predictions == labels))
+        correct: NDArray[np.bool_] = self.predictions == labels
+        return float(correct.mean())

@@ -27,7 +27,7 @@ from memspike.trainer.net import Net, normalize
 from memspike.trainer.recipe import RECIPES, Recipe
 from memspike.trainer.trace import trace
 
-__all__ = ["MODELS", "RECIPES", "Bits", "Data", "Recipe", "Split", "Training", "Watcher", "load_model", "load_weights", "recipe_for", "train"]
+__all__ = ["MODELS", "RECIPES", "Bits", "Data", "Recipe", "Split", "Training", "Watcher", "load_model", "load_weights", "recipe_for", "torch_build", "train"]
 
 _CALIBRATION_IMAGES = 1024
 
@@ -270,6 +270,16 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FileRefused("holds no state dict (names to tensors)", where=str(path), cure="save model.state_dict()")
     return state
+
+
+def torch_build() -> dict[str, str]:
+    """What torch is here: version, threads, the vector instructions it uses, and the GPU if there is one."""
+    return {
+        "torch": str(torch.__version__),
+        "cores": f"{os.cpu_count()}, of which torch uses {torch.get_num_threads()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import torch
 from torch import Tensor
 
 from memspike.network import QuantizedNetwork
@@ -26,6 +27,7 @@ def direct(net: Net, images: Tensor, bits: Bits, name: str) -> QuantizedNetwork:
     return freeze(rounded, name, {"method": "direct rounding"})
 
 
+@torch.no_grad()
 def dynamic_fixed_point(net: Net, images: Tensor, name: str, bits: int = 8) -> QuantizedNetwork:
     """The floating-point `net` in dynamic fixed point (Gysel et al., Ristretto): per layer a power-of-two scale for weights and one
     for activations, the smallest that holds the layer's range over `images`. The image keeps all its 8 bits. No fine-tuning."""

@@ -1,0 +1,30 @@
+"""The compiler: a QuantizedNetwork becomes a Program; reals end here."""
+
+from memspike.chip import PartialSums
+from memspike.compiler.lower import lower
+from memspike.compiler.passes import SplitPartialSums
+from memspike.errors import ProgramError
+from memspike.network import QuantizedNetwork
+from memspike.program import Program
+
+__all__ = ["SplitPartialSums", "compile"]
+
+
+def compile(network: QuantizedNetwork, *, partial_sums: PartialSums = "analog", rows: int | None = None, extra_bits: int = 2) -> Program:
+    """The integer program of a trained network.
+
+    With `partial_sums="analog"` every count equals the network's real number, rounded half up and clipped, for every image; the note
+    "compile" says so breakpoint by breakpoint, or how many moved. With `"digital"` every layer of more than `rows` crossbar rows is cut into
+    tiles that count for themselves, `extra_bits` finer than the layer: see SplitPartialSums.
+
+    Raises ModelError naming the layer that cannot be compiled, and ProgramError when integers overflow, `partial_sums` is unknown, or
+    `"digital"` comes without `rows`.
+    """
+    program = lower(network)
+    if partial_sums == "analog":
+        return program
+    if partial_sums != "digital":
+        raise ProgramError(f"partial_sums is {partial_sums!r}; expected 'analog' or 'digital'", where="compile")
+    if rows is None:
+        raise ProgramError("digital partial sums depend on the crossbar", where="compile", cure="pass rows=chip.crossbar.rows")
+    return SplitPartialSums(rows, extra_bits).apply(program)

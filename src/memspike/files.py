@@ -1,0 +1,172 @@
+"""Files: read within a limit, written whole or not at all."""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import secrets
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from memspike.errors import FileRefused
+
+MAX_BYTES = 1 << 31  # 2 GiB: more than any file of memspike needs, less than would exhaust a machine
+_PREFIX = b'{"__metadata__":{"sha256":"'
+_SEAL = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + 64)
+
+
+def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a file; raises FileRefused when it is missing, unreadable, or longer than `limit` bytes."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise FileRefused(f"cannot be read: {_reason(error)}", where=str(path), cure="check the path and who may read it") from error
+    if len(data) > limit:
+        raise FileRefused(f"is longer than {limit} bytes, the most that is read of such a file", where=str(path))
+    return data
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file whole or not at all: whatever happens, `path` holds its old bytes or all of the new ones.
+
+    Raises FileRefused when the folder is missing or not writable.
+    """
+    path = Path(path)
+    draft = path.parent / f".memspike-{secrets.token_hex(8)}.tmp"
+    try:
+        try:
+            # Not tempfile: it makes files that only their owner may read; the umask should decide.
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileRefused(f"cannot be written: {_reason(error)}", where=str(path), cure="name a folder that exists and that you may write to") from error
+    _sync_folder(path.parent)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a UTF-8 text as `write_bytes` does."""
+    return write_bytes(path, text.encode())
+
+
+def read_arrays(path: str | Path, limit: int = MAX_BYTES) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by name, none of them holding Python objects.
+
+    Raises FileRefused when the file is no .npz, is damaged, or its arrays need more than `limit` bytes.
+    """
+    data = read_bytes(path, limit)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            size = sum(member.file_size for member in members)
+            if size > limit:
+                raise FileRefused(f"holds {size} bytes of arrays; at most {limit} are read", where=str(path))
+            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise FileRefused(f"is no .npz file, or is damaged: {error}", where=str(path)) from error
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> Path:
+    """Write an .npz file as `write_bytes` does; equal arrays give equal bytes, on every day and machine."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            npy.write_array(member, np.asarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getbuffer(), archive.compression)  # a ZipInfo carries no clock
+    return write_bytes(path, buffer.getvalue())
+
+
+def write_tensors(path: str | Path, metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write a sealed safetensors file as `write_bytes` does; equal contents give equal bytes.
+
+    The first metadata entry is `sha256`, so its 64 hex digits stand at offset 35 of every such file. They are the SHA-256 of the whole file in
+    which these 64 bytes are "0": header, names, shapes, padding and data alike. Any safetensors reader opens the file; ours checks the seal first.
+    """
+    header: dict[str, Any] = {"__metadata__": {"sha256": "0" * 64, **metadata}}
+    # The widest elements first keeps every tensor aligned, as safetensors itself does it.
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    stop = 0
+    for name, array in ordered:
+        start, stop = stop, stop + array.nbytes
+        header[name] = {"dtype": f"{array.dtype.kind.upper()}{8 * array.dtype.itemsize}", "shape": list(array.shape), "data_offsets": [start, stop]}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    body = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes() for _, array in ordered]
+    data = bytearray(b"".join([len(head).to_bytes(8, "little"), head, *body]))
+    data[_SEAL] = hashlib.sha256(data).hexdigest().encode()
+    return write_bytes(path, bytes(data))
+
+
+def read_tensors(path: str | Path, limit: int = MAX_BYTES) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and arrays of a file made by `write_tensors`.
+
+    Raises FileRefused when a single byte differs from what was written, before anything in it is believed. The seal finds damage;
+    it is no signature, since whoever changes a file on purpose can seal it again.
+    """
+    data = bytearray(read_bytes(path, limit))
+    if not is_sealed(data):
+        raise FileRefused("is no safetensors file that memspike wrote, or its first bytes are damaged", where=str(path))
+    seal = bytes(data[_SEAL])
+    data[_SEAL] = b"0" * 64
+    if hashlib.sha256(data).hexdigest().encode() != seal:
+        raise FileRefused("is damaged: its SHA-256 is not the one it was written with", where=str(path), cure="copy or make the file again")
+    try:
+        arrays = safetensors.numpy.load(bytes(data))
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FileRefused(f"is no safetensors file: {error}", where=str(path)) from error
+    return header["__metadata__"], arrays
+
+
+def is_sealed(beginning: bytes | bytearray) -> bool:
+    """Whether a file with this beginning says that `write_tensors` made it."""
+    return beginning[8 : _SEAL.start] == _PREFIX
+
+
+def _array(data: bytes) -> NDArray[Any]:
+    """One .npy file; its header is compared with its size before the array is allocated."""
+    file = io.BytesIO(data)
+    try:
+        read_header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    except Exception as error:  # numpy passes on whatever Python's parser makes of a header: SyntaxError, TokenError, MemoryError, ...
+        raise ValueError(f"an array's header cannot be read ({error})") from error
+    if dtype.hasobject:
+        raise ValueError("an array holds Python objects")
+    if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+        raise ValueError(f"an array of {dtype} {list(shape)} has {len(data) - file.tell()} bytes")
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut, where the system offers that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,155 @@
+"""The paper that memspike answers to: its published figures, and what differs between it and this report."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from memspike.chip import Chip
+from memspike.reporter import plots
+from memspike.reporter.evidence import STANDINGS, Ratio, overhead_for, speedup_of_windows
+from memspike.reporter.items import Cell, Column, Figure, Note, Section, Table, shown
+from memspike.reporter.report import Design
+
+# Liu & Liu, DAC 2018, arXiv 1805.03054, abstract: "more than 9.8x speedup, 89.1% energy saving, and 30% area saving", accuracy within 0.02 % and 2.3 %.
+CITATION = "Liu & Liu, DAC 2018, arXiv 1805.03054, abstract"
+RATIO = Ratio(speedup=9.8, throughput=None, energy_saving=0.891, area_saving=0.30)
+LOSSES = {"MNIST": 0.0002, "CIFAR-10": 0.023}
+FIT = "fitted to these figures, not evidence"
+PREDICTED = "predicted from the chip's constants"
+NOT_SAID = "The abstract does not say."
+
+
+def is_fitted(chip: Chip) -> bool:
+    """Whether any number of the chip was chosen so that the published ratios come out."""
+    return any(q.standing == "fitted" for q in chip.quantities().values())
+
+
+def standing_line(chip: Chip) -> str:
+    return FIT if is_fitted(chip) else PREDICTED
+
+
+def what_differs(designs: list[tuple[Design, Design]], summary: Mapping[str, Any], data: Mapping[str, Any]) -> Section:
+    """Every known difference between the published comparison and this one, in figures of the chip that was used."""
+    design, baseline = designs[0]
+    rows: list[tuple[Cell, ...]] = [
+        ("data set", _data(summary, data), f"{' and '.join(LOSSES)}."),
+        ("image", _image(summary, design), "Signals between layers are integers of 4 bits; whether the image is one of them is not said."),
+        ("window overhead", _overhead(design, baseline), _overhead_of_paper(design, baseline)),
+        ("weights in cells", _slices(design, baseline), f"{NOT_SAID} (How the 8-bit design is mapped decides most of the area saving.)"),
+        ("partial sums", _partial_sums(design), NOT_SAID),
+        (
+            "neuron",
+            f"{design.result.provenance.neuron.replace('_', ' ').capitalize()}, at most {design.mapping.chip.neuron.max_spikes_per_timestep} spikes per timestep.",
+            "Integrate-and-fire circuits with counters.",
+        ),
+        ("constants", _constants(design.mapping.chip), "One technology; its numbers are not in the abstract."),
+        ("baseline", _baseline(baseline), "8-bit dynamic fixed point; its mapping and activity are not described."),
+        ("per network", f"One network: {design.mapping.program.name}.", "Not said: per network, minimum or average."),
+    ]
+    columns = (Column("what"), Column("in this report"), Column("in the paper's abstract"))
+    fitted = [d.mapping.chip for d, _ in designs if is_fitted(d.mapping.chip)]
+    notes = tuple(
+        Note(f"Chip {c.name}: {', '.join(_fitted_numbers(c))} were {FIT}. It shows that the ratios can come out, not that they do.", "caution") for c in fitted
+    )
+    return Section("paper", "What differs from the paper", (*notes, Table("differences", f"Against {CITATION}", columns, tuple(rows)), _window_figure(designs)))
+
+
+def _data(summary: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    name = str(data.get("name", "not named"))
+    known = any(name.lower().replace("_", "-").split("/")[-1] == paper.lower().replace("-", "") or name.lower() == paper.lower() for paper in LOSSES)
+    text = f"{name}, {shown(summary.get('num_test_images'))} test images."
+    if not known:
+        text += " Its accuracy loss cannot be compared with the published ones."
+    if "jpeg" in f"{data.get('source', '')}".lower():
+        text += " This copy was stored as JPEG, which loses detail: accuracies lie lower than on the original images."
+    return text
+
+
+def _image(summary: Mapping[str, Any], design: Design) -> str:
+    bits = design.mapping.program.input_type.type.bits
+    activation = summary.get("bits", {}).get("activation", bits)
+    if bits == activation:
+        return f"Counted in {bits} bits like every other signal."
+    return f"Counted in {bits} bits, the signals in {activation}: the first layer's window has {2**bits} timesteps instead of {2**activation}."
+
+
+def _bits(design: Design, baseline: Design) -> tuple[int, int]:
+    return design.mapping.program.input_type.type.bits, baseline.mapping.program.input_type.type.bits
+
+
+def _overhead_steps(chip: Chip) -> float:
+    return chip.window_overhead.value / chip.timestep.value
+
+
+def _overhead(design: Design, baseline: Design) -> str:
+    chip, (bits, baseline_bits) = design.mapping.chip, _bits(design, baseline)
+    steps = _overhead_steps(chip)
+    speedup, most = speedup_of_windows(bits, baseline_bits, steps), speedup_of_windows(bits, baseline_bits, 0)
+    return (
+        f"{shown(chip.window_overhead.value, 's')}, that is {steps:.3g} timesteps of {shown(chip.timestep.value, 's')} ({chip.window_overhead.standing}): "
+        f"windows alone give {shown(speedup, 'x')}. Without overhead it would be {most:.0f}×."
+    )
+
+
+def _overhead_of_paper(design: Design, baseline: Design) -> str:
+    bits, baseline_bits = _bits(design, baseline)
+    if speedup_of_windows(bits, baseline_bits, 0) <= RATIO.speedup:
+        return f"{NOT_SAID} With {bits} against {baseline_bits} bits no overhead gives {RATIO.speedup}×."
+    return f"{NOT_SAID} {RATIO.speedup}× comes out at {overhead_for(RATIO.speedup, bits, baseline_bits):.1f} timesteps."
+
+
+def _slices(design: Design, baseline: Design) -> str:
+    ours, theirs = (max((plan.slices for plan in d.mapping.layers), default=1) for d in (design, baseline))
+    cells = {1: "one cell"}
+    text = f"{cells.get(ours, f'{ours} cells')} for a magnitude here, {cells.get(theirs, f'{theirs} cells')} in the baseline ({design.mapping.chip.bits_per_cell} bits per cell)."
+    more = " The baseline needs more columns: both energy and area savings grow with that." if theirs > ours else ""
+    return text[0].upper() + text[1:] + more
+
+
+def _partial_sums(design: Design) -> str:
+    chip, tallest = design.mapping.chip, max((plan.row_tiles for plan in design.mapping.layers), default=1)
+    if chip.partial_sums == "analog":
+        return f"Up to {tallest} crossbars feed one integrator here; the chip allows {chip.max_stacked_tiles}. The sum is exact."
+    return f"Every crossbar fires into its own counter and the counts are added: up to {tallest} are rounded down one by one."
+
+
+def _constants(chip: Chip) -> str:
+    quantities = chip.quantities().values()
+    standings = [f"{n} {s}" for s in STANDINGS if (n := sum(q.standing == s for q in quantities))]
+    nodes = sorted({int(n) for q in quantities for n in re.findall(r"\b(\d{2,3}) ?nm\b", q.source)})
+    text = f"{len(quantities)} numbers from {len({q.source for q in quantities})} sources ({', '.join(standings)})."
+    if len(nodes) > 1:
+        text += f" They mix circuits of {', '.join(map(str, nodes[:-1]))} and {nodes[-1]} nm."
+    return text
+
+
+def _baseline(baseline: Design) -> str:
+    return f"{baseline.label}, mapped by the same rules onto the same chip; its activity is its own, simulated over {shown(baseline.result.activity.num_images)} images."
+
+
+def _fitted_numbers(chip: Chip) -> list[str]:
+    return [name for name, q in chip.quantities().items() if q.standing == "fitted"]
+
+
+def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
+    bits, baseline_bits = _bits(*designs[0])
+    steps = [0.25 * 1.12**i for i in range(49)]
+    curve = {
+        "windows alone": (steps, [speedup_of_windows(bits, baseline_bits, s) for s in steps], plots.DESIGN),
+        "paper": ([steps[0], steps[-1]], [RATIO.speedup] * 2, plots.PAPER),
+    }
+    here = {d.mapping.chip.name: (max(_overhead_steps(d.mapping.chip), steps[0]), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
+    plot = plots.add_points(
+        plots.lines(curve, x="window overhead [timesteps]", y="speed-up [×]", log_ticks=(0.25, 0.5, 1, 2, 5, 10, 20, 50)), here, color=plots.DESIGN
+    )
+    rows = tuple((name, x, y) for name, (x, y) in here.items())
+    return Figure(
+        "windows",
+        "The window overhead decides the speed-up",
+        f"Curve: (2^{baseline_bits} + overhead) / (2^{bits} + overhead). Points: the chips of this report, whole networks, drain timesteps included.",
+        f"Speed-up falls from {2 ** (baseline_bits - bits)} towards 1 as the overhead of a window grows; {', '.join(f'{n}: {y:.1f} at {x:.3g} timesteps' for n, x, y in rows)}.",
+        plot,
+        (Column("chip"), Column("window overhead [timesteps]"), Column("speed-up", "x")),
+        rows,
+        size="wide",
+    )

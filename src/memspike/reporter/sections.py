@@ -1,0 +1,183 @@
+"""The report's sections in reading order: what came out, how accurate, what it costs, what that rests on, how to repeat it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memspike.errors import MemspikeError
+from memspike.network import QuantizedNetwork
+from memspike.reporter import placement, plots, spending
+from memspike.reporter.evidence import Ratio
+from memspike.reporter.items import Cell, Column, Figure, Headline, Item, Measure, Note, Section, Table, shown
+from memspike.reporter.paper import FIT, LOSSES, RATIO, is_fitted, what_differs
+from memspike.reporter.report import Design
+from memspike.reporter.training import training
+
+Pair = tuple[Design, Design]
+_ACCURACIES = {
+    "fp32": "the network before quantisation",
+    "program": "the integer program: what the chip computes",
+    "direct": "the fp32 network rounded directly to the same bits",
+    "dynamic_fixed_point_8": "the 8-bit dynamic fixed-point baseline",
+}
+_COSTS = ("latency_s", "throughput_hz", "energy_j", "area_m2")
+
+
+def sections(network: QuantizedNetwork, designs: Sequence[Pair], summary: Mapping[str, Any]) -> tuple[Section, ...]:
+    """All sections; raises MemspikeError when the summary lacks a number or contradicts the designs."""
+    check_summary(designs, summary)
+    design, baseline = designs[0]
+    data = network.notes.get("data")
+    return (
+        _headline(designs, summary),
+        _accuracy(summary),
+        spending.cost(designs),
+        spending.evidence(designs),
+        what_differs(list(designs), summary, data if isinstance(data, Mapping) else {}),  # pyright: ignore[reportUnknownArgumentType]
+        placement.placement(design, baseline),
+        placement.spikes(design, baseline),
+        training(network),
+        spending.constants(designs),
+        _provenance(designs, summary),
+    )
+
+
+def check_summary(designs: Sequence[Pair], summary: Mapping[str, Any]) -> None:
+    """The summary and the designs are two roads to the same numbers; a report is made only where they meet."""
+    design, baseline = designs[0]
+    for name in ("fp32", "program"):
+        value = summary.get("accuracy", {}).get(name)
+        if not isinstance(value, float | int) or not 0 <= value <= 1:
+            raise MemspikeError(f"accuracy of {name} is {value!r}; expected a fraction from 0 to 1", where=f"summary accuracy.{name}")
+    ratio = Ratio.of(design.cost, baseline.cost)
+    wanted = {("cost", key): value for key, value in zip(_COSTS, _numbers(design), strict=True)}
+    wanted |= {("baseline", key): value for key, value in zip(_COSTS, _numbers(baseline), strict=True)}
+    wanted |= {("ratio", "speedup"): ratio.speedup, ("ratio", "energy_saving"): ratio.energy_saving, ("ratio", "area_saving"): ratio.area_saving}
+    for (part, key), value in wanted.items():
+        said = summary.get(part, {}).get(key)
+        if not isinstance(said, float | int) or not math.isclose(said, value, rel_tol=1e-6, abs_tol=1e-12 * abs(value) if value else 1e-12):
+            raise MemspikeError(f"is {said!r}, but the first pair of designs gives {value!r}", where=f"summary {part}.{key}")
+
+
+def _numbers(design: Design) -> tuple[float, float, float, float]:
+    return design.cost.latency, design.cost.throughput, design.cost.energy, design.cost.area
+
+
+def _headline(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
+    design, baseline = designs[0]
+    chip, ratio = design.mapping.chip, Ratio.of(design.cost, baseline.cost)
+    caution = FIT if is_fitted(chip) else _softness(design)
+    measures = (
+        _loss(summary),
+        Measure(
+            "Speed-up",
+            ratio.speedup,
+            "x",
+            f"{shown(design.cost.latency, 's')} against {shown(baseline.cost.latency, 's')} per image",
+            f"> {RATIO.speedup:g}×",
+            caution,
+        ),
+        Measure(
+            "Energy saving",
+            ratio.energy_saving,
+            "share",
+            f"{shown(design.cost.energy, 'J')} against {shown(baseline.cost.energy, 'J')} per image",
+            f"{100 * RATIO.energy_saving:g} %",
+            caution,
+        ),
+        Measure(
+            "Area saving",
+            ratio.area_saving,
+            "share",
+            f"{shown(design.cost.area, 'm2')} against {shown(baseline.cost.area, 'm2')}",
+            f"{100 * RATIO.area_saving:g} %",
+            caution,
+        ),
+    )
+    bits = summary.get("bits", {})
+    text = (
+        f"{design.label} against {baseline.label}, both on chip {chip.name} ({chip.title}): activations of {shown(bits.get('activation'))} bits, "
+        f"weights of {shown(bits.get('weight'))}, the image of {shown(bits.get('image'))}; {shown(summary.get('num_test_images'))} test images."
+    )
+    return Section("headline", "In short", (Headline(measures), Note(text), _check_note(summary), spending.ratios(designs)))
+
+
+def _loss(summary: Mapping[str, Any]) -> Measure:
+    fp32, program, n = float(summary["accuracy"]["fp32"]), float(summary["accuracy"]["program"]), summary.get("num_test_images")
+    detail = f"{shown(fp32, '%')} fp32, {shown(program, '%')} on the chip"
+    if isinstance(n, int):
+        images = round((fp32 - program) * n)
+        detail += f": {abs(images)} of {shown(n)} images {'worse' if images > 0 else 'better' if images else 'apart'}"
+    paper = ", ".join(f"{100 * loss:g} {name}" for name, loss in LOSSES.items())
+    return Measure("Accuracy loss", fp32 - program, "points", detail, f"at most {paper}", "one network, one seed: see the sampling error below")
+
+
+def _softness(design: Design) -> str:
+    quantities = design.mapping.chip.quantities().values()
+    assumed = sum(q.standing == "assumed" for q in quantities)
+    return f"predicted: {assumed} of {len(quantities)} constants are assumed"
+
+
+def _check_note(summary: Mapping[str, Any]) -> Note:
+    checks = summary.get("checks", {})
+    held, images = checks.get("spike_equals_program"), checks.get("images_checked")
+    if held is None:
+        return Note("Whether the spikes say what the program means was not checked in this run.", "caution")
+    if not held:
+        return Note(f"The spikes did NOT give the program's scores on {shown(images)} images: accuracy and cost belong to different machines.", "caution")
+    return Note(f"Checked: timestep by timestep, the spiking chip gave exactly the integer program's scores on {shown(images)} images.")
+
+
+def _accuracy(summary: Mapping[str, Any]) -> Section:
+    accuracy, n = summary["accuracy"], summary.get("num_test_images")
+    known = [(name, what, float(accuracy[name])) for name, what in _ACCURACIES.items() if isinstance(accuracy.get(name), float | int)]
+    errors = [math.sqrt(p * (1 - p) / n) if isinstance(n, int) and n > 0 else 0.0 for _, _, p in known]
+    fp32 = float(accuracy["fp32"])
+    rows = tuple((name, what, p, e, fp32 - p) for (name, what, p), e in zip(known, errors, strict=True))
+    columns = (Column("network", "code"), Column("what it is"), Column("accuracy", "%"), Column("sampling error", "%"), Column("loss against fp32", "points"))
+    note = "Sampling error: one standard deviation of counting that many test images. The accuracies share their images, so differences are surer than the errors suggest."
+    labels = [name.replace("_", " ") for name, _, _ in known]
+    colors = [plots.DESIGN if name == "program" else plots.BASELINE for name, _, _ in known]
+    alt = "; ".join(f"{label}: {shown(p, '%')}" for label, (_, _, p) in zip(labels, known, strict=True)) + "."
+    plot = plots.dots(labels, [p for _, _, p in known], errors, colors)
+    figure = Figure(
+        "accuracies", "Test accuracy", "Bars are one sampling error to either side. The axis does not begin at zero.", alt, plot, columns, rows, size="wide"
+    )
+    items: list[Item] = [Table("accuracy", "Accuracy", columns, rows, note), figure]
+    missing = [name for name in _ACCURACIES if name not in {known_name for known_name, _, _ in known}]
+    if missing:
+        items.append(Note(f"Not measured in this run: {', '.join(missing)}.", "missing"))
+    return Section("accuracy", "Accuracy", tuple(items))
+
+
+def _provenance(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
+    checks = tuple((str(name), _text(value)) for name, value in summary.get("checks", {}).items())
+    run = tuple((str(name), _text(value)) for name, value in summary.get("provenance", {}).items())
+    rows: list[tuple[Cell, ...]] = []
+    for design in (d for pair in designs for d in pair):
+        p = design.result.provenance
+        rows.append((design.label, design.mapping.chip.name, p.fidelity, p.neuron, p.encoder, p.seed, p.program, p.chip, p.version))
+    simulated = (
+        Column("design"),
+        Column("chip"),
+        Column("fidelity"),
+        Column("neuron"),
+        Column("encoder"),
+        Column("seed"),
+        *(Column(c, "code") for c in ("program", "chip digest", "version")),
+    )
+    return Section(
+        "provenance",
+        "Checks, and how to repeat this",
+        (
+            Table("checks", "Checks", (Column("check"), Column("outcome")), checks),
+            Table("run", "This run", (Column("what"), Column("value", "code")), run),
+            Table("simulations", "Simulations", simulated, tuple(rows), "Digests are SHA-256 of the meaning: equal programs have equal digests."),
+        ),
+    )
+
+
+def _text(value: Any) -> Cell:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return value if isinstance(value, int | str) or value is None else str(value)

@@ -1,0 +1,183 @@
+"""The simulator: a mapped program and images in, scores and the chip's activity out, in exact integers."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memspike.chip import NeuronKind
+from memspike.errors import SimulationError
+from memspike.integer import Integers, IntType
+from memspike.mapping import Mapping
+from memspike.ops import Conv2d, Dense
+from memspike.program import Program, fired_by
+from memspike.result import Encoder, Fidelity, Provenance, Result
+from memspike.simulator.activity import Tally
+from memspike.simulator.encode import check_encoder, encode
+from memspike.simulator.ideal import Ideal
+from memspike.simulator.kernels import carrier_of, exact_arithmetic, to_numpy
+from memspike.simulator.neuron import check_neuron
+from memspike.simulator.spike import Spike
+
+__all__ = ["check", "simulate"]
+
+MAX_BATCH = 256
+MAX_RASTER_SPIKES = 127  # what int8 holds
+# Elements of the largest value of one chunk. Spikes pass over a layer's sums, counts and currents every timestep: these should stay in the cache.
+_CHUNK_ELEMENTS = {"ideal": 1 << 20, "spike": 1 << 18}
+Progress = Callable[[int, int], None]
+
+
+def simulate(
+    mapping: Mapping,
+    images: Integers,
+    *,
+    fidelity: Fidelity = "ideal",
+    encoder: Encoder = "even",
+    neuron: NeuronKind | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    record: Sequence[str] = (),
+    raster: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Result:
+    """Run images through a mapped program.
+
+    Args:
+        mapping: the program on its chip.
+        images: integer counts `[n, channels, height, width]` of the program's input type.
+        fidelity: "ideal" computes the integers, "spike" every timestep of every neuron.
+        encoder: how counts become spikes: "even", "burst" or "random" (drawn from `seed`).
+        neuron: the kind of neuron; None takes the chip's. "up_down" and "two_phase" give the program's counts, "dual" and "fire_only" do not.
+        seed: decides every random spike, image by image, whatever `batch_size` and the number of threads.
+        batch_size: images computed at once; None chooses by memory. It never changes a result.
+        record: names of values whose counts `[n, ...]` to keep in `Result.spike_counts`.
+        raster: names of layers (sum or Fire), or the program's input, whose spikes of the first image to keep in `Result.rasters`.
+        progress: called with (images done, images in all) after each chunk.
+
+    Raises:
+        ProgramError: the images do not fit the program.
+        SimulationError: an unknown name, or a program that cannot run as spikes.
+    """
+    program, kind = mapping.program, neuron or mapping.chip.neuron.kind
+    _check_images(program, images)
+    _check_options(fidelity, encoder, kind)
+    layers = _raster_layers(mapping, fidelity, raster, len(images))
+    tally, kept = Tally(mapping), _names(program, [*record, program.output])
+    counts = {name: np.empty((len(images), *program.types[name].shape), _smallest(program.types[name].type)) for name in kept}
+    rasters: dict[str, NDArray[np.int8]] = {}
+    with exact_arithmetic():
+        machine = Ideal(program) if fidelity == "ideal" else Spike(mapping, encoder, kind, seed)
+        for start, chunk in _chunks(program, images, batch_size, fidelity):
+            values, fired = machine.run(chunk, kept | tally.needs, start, frozenset(layers.values()) if start == 0 else frozenset())
+            tally.add(len(chunk), values, fired)
+            for name, array in counts.items():
+                array[start : start + len(chunk)] = to_numpy(values[name])
+            if start == 0 and fired is not None:
+                rasters = {name: _raster(fired[layer].raster) for name, layer in layers.items() if layer in fired}
+            if progress:
+                progress(start + len(chunk), len(images))
+    if program.input in raster:
+        rasters[program.input] = encode(images[:1], program.input_type.type.num_timesteps, encoder, seed)[:, 0]
+    outputs = counts[program.output].astype(np.int64)
+    if program.output not in record:
+        del counts[program.output]
+    provenance = Provenance(version("memspike"), program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed)
+    return Result(outputs, tally.activity(), provenance, counts, rasters, machine.notes())
+
+
+def check(
+    mapping: Mapping,
+    images: Integers,
+    *,
+    encoder: Encoder = "even",
+    neuron: NeuronKind | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run spikes and program side by side and compare every value of every layer.
+
+    Arguments and errors are those of `simulate`. Returns `spike_equals_program`; `images_checked`; and `differing_counts`, how many elements
+    of each op's value differ, by op. A neuron that is not exact changes what it feeds, so the ops after it differ too.
+    """
+    program, kind = mapping.program, neuron or mapping.chip.neuron.kind
+    _check_images(program, images)
+    _check_options("spike", encoder, kind)
+    differing = {op.out: 0 for op in program.ops}
+    with exact_arithmetic():
+        ideal, spike = Ideal(program), Spike(mapping, encoder, kind, seed)
+        for start, chunk in _chunks(program, images, batch_size, "spike"):
+            meant, _ = ideal.run(chunk, differing.keys())
+            said, _ = spike.run(chunk, differing.keys(), start)
+            for name in differing:
+                differing[name] += int((meant[name].to(torch.int64) != said[name].to(torch.int64)).sum())
+            if progress:
+                progress(start + len(chunk), len(images))
+    return {"spike_equals_program": not any(differing.values()), "images_checked": len(images), "differing_counts": differing}
+
+
+def _check_options(fidelity: str, encoder: str, neuron: str) -> None:
+    if fidelity not in _CHUNK_ELEMENTS:
+        raise SimulationError(f"unknown fidelity {fidelity!r}", cure=f"known are: {', '.join(_CHUNK_ELEMENTS)}")
+    check_encoder(encoder)
+    check_neuron(neuron)
+
+
+def _check_images(program: Program, images: Integers) -> None:
+    """Refuse before the first image is run; in slices, because the check makes an int64 copy."""
+    images = np.asarray(images)
+    if images.ndim != len(program.input_type.shape) + 1:
+        wanted = ", ".join(map(str, ("n", *program.input_type.shape)))
+        raise SimulationError(f"images are [{wanted}], got {list(images.shape)}", where=f"program {program.name}")
+    for start in range(0, max(1, len(images)), MAX_BATCH):
+        program.check_images(images[start : start + MAX_BATCH])
+
+
+def _names(program: Program, names: Sequence[str]) -> frozenset[str]:
+    for name in names:
+        if name not in program.types:
+            raise SimulationError(f"no value is called {name!r}", where=f"program {program.name}", cure=f"values are: {', '.join(program.types)}")
+    return frozenset(names)
+
+
+def _raster_layers(mapping: Mapping, fidelity: Fidelity, raster: Sequence[str], num_images: int) -> dict[str, str]:
+    """For each layer whose raster is asked for, by sum or by Fire, the name of its sum."""
+    program, layers = mapping.program, {}
+    if raster and (fidelity != "spike" or num_images == 0):
+        raise SimulationError(f"a raster of {raster[0]!r} without spikes", cure="use fidelity='spike' and at least one image")
+    if raster and mapping.chip.neuron.max_spikes_per_timestep > MAX_RASTER_SPIKES:
+        raise SimulationError(f"a raster holds up to {MAX_RASTER_SPIKES} spikes per timestep", where=f"chip {mapping.chip.name}")
+    for op in program.ops:
+        fire = fired_by(program, op.out) if isinstance(op, Conv2d | Dense) else None
+        if fire:
+            layers |= {op.out: op.out, fire.out: op.out}
+    for name in raster:
+        if name not in layers and name != program.input:
+            raise SimulationError(f"{name!r} names no layer that fires", cure=f"layers are: {', '.join([program.input, *layers])}")
+    return {name: layers[name] for name in raster if name != program.input}
+
+
+def _raster(spikes: list[Tensor]) -> NDArray[np.int8]:
+    return torch.stack(spikes).to(torch.int8).numpy()
+
+
+def _chunks(program: Program, images: Integers, batch_size: int | None, fidelity: Fidelity) -> Iterator[tuple[int, Tensor]]:
+    """The images in turn: number of the chunk's first image, and the chunk."""
+    if batch_size is not None and batch_size < 1:
+        raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
+    largest = max(math.prod(type.shape) for type in program.types.values())
+    size = batch_size or min(MAX_BATCH, max(1, _CHUNK_ELEMENTS[fidelity] // largest))
+    for start in range(0, len(images), size):
+        chunk = np.asarray(images[start : start + size], dtype=np.int64)
+        yield start, torch.from_numpy(chunk).to(carrier_of(program.input_type.type))
+
+
+def _smallest(type: IntType) -> np.dtype[np.signedinteger]:
+    """The narrowest numpy integer that holds a type."""
+    return next(np.dtype(d) for d in (np.int8, np.int16, np.int32, np.int64) if np.iinfo(d).max >= type.max and np.iinfo(d).min <= type.min)

@@ -1,0 +1,111 @@
+"""Fidelity "spike": every timestep of every neuron, one layer's window after the other's."""
+
+from collections.abc import Callable, Set
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from memspike.errors import SimulationError
+from memspike.integer import Integers
+from memspike.mapping import Mapping
+from memspike.ops import Charge, Conv2d, Dense, Fire, Op
+from memspike.program import Program
+from memspike.result import Encoder
+from memspike.simulator.encode import ENCODERS, SpikeTrain, check_encoder, check_window, line_keys
+from memspike.simulator.kernels import step, walk
+from memspike.simulator.neuron import NEURONS, Fired, Layer, Neuron, accumulate, check_neuron
+
+
+class Spike:
+    """A mapped program made ready to run as spikes.
+
+    A layer is a Conv2d or Dense, whose weights are read back from the cells of its tiles, with the Fire or Charge that alone reads its sum.
+    Its input counts are sent as spikes over a window of the input type's `num_timesteps`; every timestep its crossbars add a current to its
+    neurons, and these fire. Between layers a count is a number in a counter: pools, Add and Concat are digital and exact.
+
+    Raises SimulationError when a sum is read in any other way, when a window is too long to walk through, or a name is unknown.
+    """
+
+    def __init__(self, mapping: Mapping, encoder: Encoder, neuron: str, seed: int) -> None:
+        check_encoder(encoder)
+        check_neuron(neuron)
+        self.program, self._encode, self._seed = mapping.program, ENCODERS[encoder], seed
+        self._kind = neuron
+        self._value_numbers = {name: number for number, name in enumerate(self.program.types)}
+        self._layers: dict[str, tuple[Layer, Fire | Charge]] = {}
+        self._neurons: dict[str, Neuron] = {}
+        self._steps: dict[str, Callable[..., Tensor]] = {}
+        for op in self.program.ops:
+            if not isinstance(op, Conv2d | Dense):
+                if op.inputs[0] not in self._neurons:
+                    self._steps[op.out] = step(self.program, op)
+                continue
+            reader, types = _reader(self.program, op.out), self.program.types
+            layer = Layer(replace(op, weight=weight_on_cells(mapping, op)), types[op.inputs[0]].type, axes=len(types[op.out].shape))
+            check_window(layer.num_timesteps, f"op {op.out}")
+            self._layers[op.out] = layer, reader
+            if isinstance(reader, Fire):
+                self._neurons[op.out] = NEURONS[neuron](layer, reader, mapping.chip.neuron.max_spikes_per_timestep)
+
+    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset()) -> tuple[dict[str, Tensor], dict[str, Fired]]:
+        """The values named in `keep`, each `[n, ...]`, of images `[n, ...]` that are number `first` and following; and what each layer's neurons
+        did, by the name of its Conv2d or Dense, with the raster of the first image where it is asked for."""
+        fired: dict[str, Fired] = {}
+
+        def compute(op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
+            if op.out not in self._layers:
+                return {op.out: self._steps[op.out](*inputs)}
+            layer, reader = self._layers[op.out]
+            train = self._train(op.inputs[0], inputs[0], layer.num_timesteps, first)
+            if isinstance(reader, Charge):
+                return {op.out: accumulate(layer, train)}
+            done = self._neurons[op.out].run(train, keep_raster=op.out in rasters)
+            fired[op.out] = replace(done, sums=None, counts=None)
+            return {op.out: done.sums, reader.out: done.counts}
+
+        return walk(self.program, images, compute, keep), fired
+
+    def notes(self) -> tuple[str, ...]:
+        """Whether the neurons count what the program means, one line per layer of neurons."""
+        return tuple(
+            f"{name}: neuron {self._kind}, {'exact' if neuron.is_exact else 'not exact'}, charge in {str(self._layers[name][0].dtype).removeprefix('torch.')}"
+            for name, neuron in self._neurons.items()
+        )
+
+    def _train(self, name: str, counts: Tensor, num_timesteps: int, first: int) -> SpikeTrain:
+        return self._encode(counts, num_timesteps, line_keys(self._seed, first, len(counts), self._value_numbers[name]))
+
+
+def weight_on_cells(mapping: Mapping, op: Conv2d | Dense) -> Integers:
+    """The weights of an op as its cells hold them, in the op's own shape: `k = sum over slices of base**slice * (plus - minus)`.
+
+    Raises SimulationError when the tiles leave out a weight, or hold one twice.
+    """
+    plan = mapping.plan(op.out)
+    matrix = np.zeros((plan.num_groups, plan.num_rows, plan.num_channels), np.int64)
+    times_held = np.zeros(matrix.shape, np.int64)
+    worth = (1 << mapping.chip.bits_per_cell) ** np.arange(plan.slices, dtype=np.int64)
+    for tile in mapping.tiles_of(op.out):
+        cells = tile.levels.astype(np.int64).reshape(tile.rows[1] - tile.rows[0], -1, plan.slices, 2)
+        block = tile.group, slice(*tile.rows), slice(*tile.channels)
+        matrix[block] += ((cells[..., 0] - cells[..., 1]) * worth).sum(axis=2)
+        times_held[block] += 1
+    if (times_held != 1).any():
+        group, row, channel = np.argwhere(times_held != 1)[0]
+        times = times_held[group, row, channel]
+        raise SimulationError(f"the weight of group {group}, row {row}, channel {channel} lies on {times} tiles; expected 1", where=f"op {op.out}")
+    return matrix.transpose(0, 2, 1).reshape(op.weight.shape)
+
+
+def _reader(program: Program, name: str) -> Fire | Charge:
+    """The one Fire or Charge that reads the sum `name`: a column's charge can be used by one neuron only."""
+    users = program.users(name)
+    if len(users) == 1 and isinstance(users[0], Fire | Charge) and name != program.output:
+        return users[0]
+    readers = ", ".join(op.out for op in users) or "nobody"
+    raise SimulationError(
+        f"its sum is read by {readers}{' and is the output' if name == program.output else ''}; in spikes one fire or charge reads it, alone",
+        where=f"op {name}",
+        cure="repeat the op for each reader, put a fire behind it, or use fidelity='ideal'",
+    )
