@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspike import datasets as datasets
+    from memspike.chip import Chip as Chip
     from memspike.compiler import compile as compile
+    from memspike.cost import Cost as Cost
     from memspike.datasets import Dataset as Dataset
+    from memspike.errors import MemspikeError as MemspikeError
     from memspike.estimator import estimate as estimate
-    from memspike.line import run as run
     from memspike.mapper import map as map
     from memspike.mapping import Mapping as Mapping
     from memspike.network import QuantizedNetwork as QuantizedNetwork
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from memspike.storage import load as load
     from memspike.storage import load_chip as load_chip
     from memspike.storage import save as save
+    from memspike.trainer import Bits as Bits
+    from memspike.trainer import Recipe as Recipe
+    from memspike.trainer import load_model as load_model
     from memspike.trainer import models as models
     from memspike.trainer import train as train
 
@@ -32,10 +37,12 @@ _DOORS = {
     "simulate": "simulator",
     "estimate": "estimator",
     "report": "reporter",
-    "run": "line",
+    "load_model": "trainer",
     "save": "storage",
     "load": "storage",
     "load_chip": "storage",
+    "Bits": "trainer",
+    "Recipe": "trainer",
     "Dataset": "datasets",
     "QuantizedNetwork": "network",
     "Program": "program",

@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import importlib
 import io
+import logging
 import os
 import re
 import struct
@@ -41,6 +42,8 @@ class Split:
     labels: Integers
 
     def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.labels.dtype.kind not in "iu":
+            raise DataError(f"a split has images of uint8 and integer labels, not {self.images.dtype} and {self.labels.dtype}")
         object.__setattr__(self, "images", frozen(self.images, np.uint8))
         object.__setattr__(self, "labels", frozen(self.labels))
 
@@ -73,7 +76,8 @@ class Dataset:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             shapes = f"{list(self.train.images.shape[1:])} in train and {list(self.test.images.shape[1:])} in test"
             raise DataError(f"images are {shapes}; all must have one size", where=self.name, cure="resize them first")
-        _no_new_classes([self.classes[i] for i in np.unique(self.test.labels)], [self.classes[i] for i in np.unique(self.train.labels)], self.name)
+        present = {split: [self.classes[int(label)] for label in np.unique(split.labels)] for split in (self.test, self.train)}
+        _no_new_classes(present[self.test], present[self.train], self.name)
         object.__setattr__(self, "digest", _digest(self.train, self.test))
 
     def limited(self, num_train: int | None = None, num_test: int | None = None) -> "Dataset":
@@ -96,7 +100,10 @@ def load(name: str | Path, *, num_train: int | None = None, num_test: int | None
     Raises:
         DataError: there is no such data set, or it is incomplete or inconsistent; the message says where.
     """
-    return _load(name).limited(num_train, num_test)
+    try:
+        return _load(name).limited(num_train, num_test)
+    except OSError as error:
+        raise DataError(f"cannot be read: {_first_line(error)}", where=str(name)) from error
 
 
 def _load(name: str | Path) -> Dataset:
@@ -156,21 +163,15 @@ def _from_npz(path: Path) -> Dataset:
 def _pixels(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """Images as `[n, channels, height, width]`; the channels may come last, or not at all."""
     if array.dtype != np.uint8:
-        raise DataError(
-            f"images are {array.dtype}; expected uint8, 0 (black) to 255", where=where, cure="scale them to 0..255 and convert them with astype('uint8')"
-        )
+        raise DataError(f"images are {array.dtype}; expected uint8, 0 (black) to 255", where=where, cure="scale them and use astype('uint8')")
     if array.ndim == 3:
         return array[:, None]
     if array.ndim != 4:
         raise DataError(f"images have the shape {list(array.shape)}; expected [n, height, width], with channels first or last", where=where)
     first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
     if first == last:
-        said = "first or last: both could be" if first else "1 or 3, first or last: none is"
-        raise DataError(
-            f"images have the shape {list(array.shape)}; channels are {said}",
-            where=where,
-            cure="save them as [n, height, width], 1 or 3 channels first or last",
-        )
+        what = "could have channels first or last" if first else "have neither 1 nor 3 channels, first or last"
+        raise DataError(f"images {list(array.shape)} {what}", where=where, cure="save them as [n, height, width], or with 1 or 3 channels")
     return array if first else array.transpose(0, 3, 1, 2)
 
 
@@ -195,7 +196,7 @@ def _from_images(path: Path) -> Dataset:
         files = [(file, classes["train"].index(label)) for label in found for file in _visible(path / name / label) if file.suffix.lower() in IMAGE_SUFFIXES]
         images = _stacked((str(file), _decode(read_bytes(file), str(file))) for file, _ in files)
         splits[name] = Split(images, np.array([label for _, label in files], np.int64))
-    return Dataset(path.name, tuple(classes["train"]), splits["train"], splits["test"], str(path))
+    return Dataset(path.resolve().name, tuple(classes["train"]), splits["train"], splits["test"], str(path))
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -211,7 +212,7 @@ def _parquet_files(path: Path) -> dict[str, list[Path]]:
             return found[folder]
     if len(found) > 1:
         raise DataError(f"holds several data sets: {', '.join(folder.name for folder in found)}", where=str(path), cure="name the folder of one of them")
-    return next(iter(found.values()), {})
+    return next(iter(found.values())) if found else {}
 
 
 def _splits_in(folder: Path) -> dict[str, list[Path]]:
@@ -226,20 +227,23 @@ def _from_parquet(path: Path, files: dict[str, list[Path]]) -> Dataset:
     """Decoded once; kept under the digest of the files' bytes, since decoding takes seconds and reading arrays does not."""
     _needs_splits(files, str(path))
     kept = _cache_folder() / f"{_files_digest(files)}.npz"
-    with contextlib.suppress(DataError, FileRefused, KeyError):
+    with contextlib.suppress(DataError, FileRefused, KeyError):  # missing or damaged: decode again
         arrays = read_arrays(kept)
-        splits = (Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test"))
-        data = Dataset(path.name, tuple(map(str, arrays["classes"].tolist())), *splits, str(path))
+        train, test = (Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test"))
+        data = Dataset(path.resolve().name, tuple(map(str, arrays["classes"].tolist())), train, test, str(path))
         if data.digest == str(arrays["digest"]):
             return data
     library = _library()
-    with tempfile.TemporaryDirectory() as folder, _without_bars(library):
-        names = {split: [str(file) for file in found] for split, found in files.items()}
+    with tempfile.TemporaryDirectory() as folder, _quiet(library):
         try:
-            tables = library.load_dataset("parquet", data_files=names, cache_dir=folder)
+            # One by one: together, a column that only one split lacks would be an error of the library's and not of ours.
+            tables = {
+                split: library.load_dataset("parquet", data_files=list(map(str, found)), split="train", cache_dir=folder) for split, found in files.items()
+            }
         except Exception as error:  # the library passes on the errors of all that it is built on
-            raise DataError(f"cannot be read: {_first_line(error)}", where=str(path), cure="check that the parquet files are whole") from error
-        data = _from_tables(library, tables, path.name, str(path))
+            said = _first_line(error.__cause__ or error)
+            raise DataError(f"cannot be read: {said}", where=str(path), cure="check that the parquet files are whole and alike") from error
+        data = _from_tables(library, tables, path.resolve().name, str(path))
     arrays = {f"{name}_{what}": getattr(getattr(data, name), what) for name in ("train", "test") for what in ("images", "labels")}
     with contextlib.suppress(FileRefused, OSError):  # a cache that cannot be written only costs time
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -249,7 +253,7 @@ def _from_parquet(path: Path, files: dict[str, list[Path]]) -> Dataset:
 
 def _from_hub(name: str) -> Dataset:
     library = _library()
-    with _without_bars(library):
+    with _quiet(library):
         try:
             tables = library.load_dataset(name)
         except Exception as error:  # not found, no network, offline on purpose, a full disk: each is another library's class
@@ -267,13 +271,17 @@ def _library() -> Any:
 
 
 @contextlib.contextmanager
-def _without_bars(library: Any) -> Generator[None]:
-    disabled = library.are_progress_bars_disabled()
+def _quiet(library: Any) -> Generator[None]:
+    """Without the library's progress bars and log: what went wrong is said by the error."""
+    log = logging.getLogger("datasets")
+    level, disabled = log.level, library.are_progress_bars_disabled()
+    log.setLevel(logging.CRITICAL)
     if not disabled:
         library.disable_progress_bars()
     try:
         yield
     finally:
+        log.setLevel(level)
         if not disabled:
             library.enable_progress_bars()
 
@@ -291,7 +299,7 @@ def _from_tables(library: Any, tables: Mapping[str, Any], name: str, source: str
         table = table.select_columns([image, label])
         labels: list[Any] = []
         images = _stacked(_decoded_rows(table, image, label, labels, where))
-        splits[split] = Split(images, _labels(np.array(labels), where))
+        splits[split] = Split(images, _labels(np.array(labels, np.int64 if all(isinstance(label, int) for label in labels) else object), where))
     names = getattr(tables["train"].features[_column(tables["train"].column_names, LABEL_COLUMNS, source)], "names", None)
     return Dataset(name, tuple(names) if names else _numbered(splits["train"], source), splits["train"], splits["test"], source)
 
@@ -326,7 +334,7 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memspike"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -362,7 +370,8 @@ def _stacked(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint
 
 def _labels(array: NDArray[Any], where: str) -> NDArray[Any]:
     if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
-        raise DataError(f"labels are {array.dtype} {list(array.shape)}; expected integers [n]", where=where, cure="number the classes from 0")
+        shown = f"{array.dtype} {list(array.shape)}, such as {str(array.flat[0])[:40]!r}"
+        raise DataError(f"labels are {shown}; expected integers [n]", where=where, cure="number the classes from 0")
     return array.astype(np.int64)
 
 
@@ -391,9 +400,8 @@ def _check_split(split: Split, num_classes: int, where: str) -> None:
     if not len(split.images):
         raise DataError("holds no images", where=where)
     if split.images.ndim != 4 or len(split.images) != len(split.labels):
-        raise DataError(
-            f"has images {list(split.images.shape)} but labels {list(split.labels.shape)}; expected [n, channels, height, width] and [n]", where=where
-        )
+        shapes = f"images {list(split.images.shape)} and labels {list(split.labels.shape)}"
+        raise DataError(f"has {shapes}; expected [n, channels, height, width] and [n]", where=where)
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
     if wrong.size:
         what = f"image {wrong[0]} has the label {split.labels[wrong[0]]}; labels of {num_classes} classes are 0 to {num_classes - 1}"

@@ -88,7 +88,7 @@ class Conv2d(Op):
         grouped = windows.reshape(n, self.groups, channels // self.groups, height, width, kh, kw)
         weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         acc = np.einsum("ngchwij,gkcij->ngkhw", grouped, weight, optimize=True)
-        return acc.reshape(n, -1, height, width)
+        return acc.reshape(n, len(self.weight), height, width)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,9 +111,9 @@ class Dense(Op):
 
     def evaluate(self, *inputs: Integers) -> Integers:
         (x,) = inputs
-        grouped = x.reshape(len(x), self.groups, -1)
+        grouped = x.reshape(len(x), self.groups, self.weight.shape[1])
         weight = self.weight.reshape(self.groups, -1, self.weight.shape[1])
-        return np.einsum("ngc,gkc->ngk", grouped, weight, optimize=True).reshape(len(x), -1)
+        return np.einsum("ngc,gkc->ngk", grouped, weight, optimize=True).reshape(len(x), len(self.weight))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,7 +239,7 @@ class Flatten(Op):
         return TensorType((math.prod(x.shape),), x.type)
 
     def evaluate(self, *inputs: Integers) -> Integers:
-        return inputs[0].reshape(len(inputs[0]), -1)
+        return inputs[0].reshape(len(inputs[0]), math.prod(inputs[0].shape[1:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

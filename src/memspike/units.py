@@ -6,9 +6,9 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, 
 
 
 def si(value: float, unit: str, digits: int = 3) -> str:
-    """Write an SI value with `digits` significant digits and a prefix: `si(4.2e-9, "J")` is `4.2 nJ`.
+    """Write an SI value with `digits` significant digits and a prefix: `si(4.2e-9, "J")` is `4.20 nJ`.
 
-    Areas use prefixes of the length: `si(3.1e-7, "m2")` is `0.31 mm2`.
+    Areas use prefixes of the length: `si(3.1e-7, "m2")` is `0.310 mm2`.
     """
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
@@ -25,5 +25,5 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def _significant(value: float, digits: int) -> str:
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:.{decimals}f}"
+    rounded = float(f"{value:.{digits - 1}e}")  # first, since 9.999 has one digit more in front of the point once it is rounded
+    return f"{rounded:.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"

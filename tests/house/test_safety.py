@@ -67,4 +67,7 @@ def test_the_test_sees_each_danger(source: str, said: str) -> None:
 
 
 def test_the_test_leaves_the_harmless_alone() -> None:
-    assert dangers("model.eval()\nnumpy.load(path, allow_pickle=False)\ntorch.load(path, weights_only=True)\nsubprocess.run(x, shell=False)\nplatform.system()") == []
+    assert (
+        dangers("model.eval()\nnumpy.load(path, allow_pickle=False)\ntorch.load(path, weights_only=True)\nsubprocess.run(x, shell=False)\nplatform.system()")
+        == []
+    )

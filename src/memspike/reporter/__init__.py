@@ -32,6 +32,8 @@ def report(network: QuantizedNetwork, designs: Sequence[tuple[Design, Design]], 
                 where="designs",
                 cure="compare designs on the same chip",
             )
+        if design.label == baseline.label:
+            raise MemspikeError(f"both designs of a pair are called {design.label!r}", where="designs", cure="give them different labels")
     names = [design.mapping.chip.name for design, _ in designs]
     if len(set(names)) < len(names):
         raise MemspikeError(f"two pairs are on the same chip: {', '.join(names)}", where="designs")

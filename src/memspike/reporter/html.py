@@ -98,6 +98,7 @@ def _read(name: str) -> str:
 
 
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # the one heavy import, needed only when a page is written
+    # The one heavy import, needed only when a page is written.
+    from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs]
 
     return get_plotlyjs()

@@ -33,32 +33,24 @@ def what_differs(designs: list[tuple[Design, Design]], summary: Mapping[str, Any
     design, baseline = designs[0]
     rows: list[tuple[Cell, ...]] = [
         ("data set", _data(summary, data), f"{' and '.join(LOSSES)}."),
-        ("image", _image(summary, design), "Signals between layers are integers of 4 bits; whether the image is one of them is not said."),
+        ("image", _image(summary, design), "Fixed integer signals between layers, 4-bit data; whether the image is one of them is not said."),
         ("window overhead", _overhead(design, baseline), _overhead_of_paper(design, baseline)),
         ("weights in cells", _slices(design, baseline), f"{NOT_SAID} (How the 8-bit design is mapped decides most of the area saving.)"),
         ("partial sums", _partial_sums(design), NOT_SAID),
-        (
-            "neuron",
-            f"{design.result.provenance.neuron.replace('_', ' ').capitalize()}, at most {design.mapping.chip.neuron.max_spikes_per_timestep} spikes per timestep.",
-            "Integrate-and-fire circuits with counters.",
-        ),
-        ("constants", _constants(design.mapping.chip), "One technology; its numbers are not in the abstract."),
+        ("neuron", _neuron(design), NOT_SAID),
+        ("constants", _constants(design.mapping.chip), "Not given."),
         ("baseline", _baseline(baseline), "8-bit dynamic fixed point; its mapping and activity are not described."),
         ("per network", f"One network: {design.mapping.program.name}.", "Not said: per network, minimum or average."),
     ]
     columns = (Column("what"), Column("in this report"), Column("in the paper's abstract"))
-    fitted = [d.mapping.chip for d, _ in designs if is_fitted(d.mapping.chip)]
-    notes = tuple(
-        Note(f"Chip {c.name}: {', '.join(_fitted_numbers(c))} were {FIT}. It shows that the ratios can come out, not that they do.", "caution") for c in fitted
-    )
+    notes = tuple(Note(_fit_text(d.mapping.chip), "caution") for d, _ in designs if is_fitted(d.mapping.chip))
     return Section("paper", "What differs from the paper", (*notes, Table("differences", f"Against {CITATION}", columns, tuple(rows)), _window_figure(designs)))
 
 
 def _data(summary: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     name = str(data.get("name", "not named"))
-    known = any(name.lower().replace("_", "-").split("/")[-1] == paper.lower().replace("-", "") or name.lower() == paper.lower() for paper in LOSSES)
     text = f"{name}, {shown(summary.get('num_test_images'))} test images."
-    if not known:
+    if name.lower().split("/")[-1].replace("-", "").replace("_", "") not in {paper.lower().replace("-", "") for paper in LOSSES}:
         text += " Its accuracy loss cannot be compared with the published ones."
     if "jpeg" in f"{data.get('source', '')}".lower():
         text += " This copy was stored as JPEG, which loses detail: accuracies lie lower than on the original images."
@@ -100,10 +92,13 @@ def _overhead_of_paper(design: Design, baseline: Design) -> str:
 
 def _slices(design: Design, baseline: Design) -> str:
     ours, theirs = (max((plan.slices for plan in d.mapping.layers), default=1) for d in (design, baseline))
-    cells = {1: "one cell"}
-    text = f"{cells.get(ours, f'{ours} cells')} for a magnitude here, {cells.get(theirs, f'{theirs} cells')} in the baseline ({design.mapping.chip.bits_per_cell} bits per cell)."
+    text = f"{_cells(ours)} for a magnitude here, {_cells(theirs)} in the baseline ({design.mapping.chip.bits_per_cell} bits per cell)."
     more = " The baseline needs more columns: both energy and area savings grow with that." if theirs > ours else ""
     return text[0].upper() + text[1:] + more
+
+
+def _cells(slices: int) -> str:
+    return "one cell" if slices == 1 else f"{slices} cells"
 
 
 def _partial_sums(design: Design) -> str:
@@ -123,12 +118,19 @@ def _constants(chip: Chip) -> str:
     return text
 
 
+def _neuron(design: Design) -> str:
+    name, most = design.result.provenance.neuron, design.mapping.chip.neuron.max_spikes_per_timestep
+    return f"{name}, firing at most {'once' if most == 1 else f'{most} times'} in a timestep."
+
+
 def _baseline(baseline: Design) -> str:
-    return f"{baseline.label}, mapped by the same rules onto the same chip; its activity is its own, simulated over {shown(baseline.result.activity.num_images)} images."
+    images = shown(baseline.result.activity.num_images)
+    return f"{baseline.label}, mapped by the same rules onto the same chip; its activity is its own, simulated over {images} images."
 
 
-def _fitted_numbers(chip: Chip) -> list[str]:
-    return [name for name, q in chip.quantities().items() if q.standing == "fitted"]
+def _fit_text(chip: Chip) -> str:
+    names = ", ".join(name for name, q in chip.quantities().items() if q.standing == "fitted")
+    return f"Chip {chip.name} is a fit: {names} were {FIT}. It shows that the ratios can come out, not that they do."
 
 
 def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
@@ -139,17 +141,11 @@ def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
         "paper": ([steps[0], steps[-1]], [RATIO.speedup] * 2, plots.PAPER),
     }
     here = {d.mapping.chip.name: (max(_overhead_steps(d.mapping.chip), steps[0]), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
-    plot = plots.add_points(
-        plots.lines(curve, x="window overhead [timesteps]", y="speed-up [×]", log_ticks=(0.25, 0.5, 1, 2, 5, 10, 20, 50)), here, color=plots.DESIGN
-    )
+    curves = plots.lines(curve, x="window overhead [timesteps]", y="speed-up [×]", log_ticks=(0.25, 0.5, 1, 2, 5, 10, 20, 50))
     rows = tuple((name, x, y) for name, (x, y) in here.items())
-    return Figure(
-        "windows",
-        "The window overhead decides the speed-up",
-        f"Curve: (2^{baseline_bits} + overhead) / (2^{bits} + overhead). Points: the chips of this report, whole networks, drain timesteps included.",
-        f"Speed-up falls from {2 ** (baseline_bits - bits)} towards 1 as the overhead of a window grows; {', '.join(f'{n}: {y:.1f} at {x:.3g} timesteps' for n, x, y in rows)}.",
-        plot,
-        (Column("chip"), Column("window overhead [timesteps]"), Column("speed-up", "x")),
-        rows,
-        size="wide",
-    )
+    points = ", ".join(f"{name}: {y:.1f} at {x:.3g} timesteps" for name, x, y in rows)
+    caption = f"Curve: (2^{baseline_bits} + overhead) / (2^{bits} + overhead). Points: the chips of this report, whole networks, drain timesteps included."
+    alt = f"Speed-up falls from {2 ** (baseline_bits - bits)} towards 1 as the overhead of a window grows; {points}."
+    columns = (Column("chip"), Column("window overhead [timesteps]"), Column("speed-up", "x"))
+    plot = plots.add_points(curves, here)
+    return Figure("windows", "The window overhead decides the speed-up", caption, alt, plot, columns, rows, size="wide")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from memspike.mapping import LayerPlan, Mapping
 from memspike.reporter import plots
-from memspike.reporter.items import Cell, Column, Figure, Item, Note, Section, Table
+from memspike.reporter.items import Cell, Column, Figure, Item, Note, Section, Table, shown
 from memspike.reporter.report import Design
 
 _MOST_SQUARES = 4096  # of the floorplan: more would be smaller than a screen's pixels and cost megabytes
@@ -21,104 +21,98 @@ _MOST_RASTERS = 6
 def placement(design: Design, baseline: Design) -> Section:
     """Which crossbars hold which layer, how full they are, and what the cells look like."""
     mapping, crossbar = design.mapping, design.mapping.chip.crossbar
-    text = (
-        f"{design.label} needs {mapping.num_crossbars} crossbars of {crossbar.rows} x {crossbar.columns} cells and fills "
-        f"{100 * mapping.utilization:.1f} % of them; {baseline.label} needs {baseline.mapping.num_crossbars} and fills {100 * baseline.mapping.utilization:.1f} %."
-    )
-    held = _crossbars(mapping)
-    return Section("placement", "On the chip", (Note(text), *_floorplan(mapping, held), _layers(mapping, held), *_cells(mapping, held)))
+    needs = [f"{d.label} needs {shown(d.mapping.num_crossbars)} and fills {100 * d.mapping.utilization:.1f} % of their cells" for d in (design, baseline)]
+    text = f"Crossbars have {crossbar.rows} x {crossbar.columns} cells: {needs[0]}; {needs[1]}. The figures below are of {design.label}."
+    crossbars = _crossbars(mapping)
+    return Section("placement", "On the chip", (Note(text), *_floorplan(mapping, crossbars), _layers(mapping, crossbars), *_cells(mapping, crossbars)))
 
 
 def spikes(design: Design, baseline: Design) -> Section:
-    """How much the design spikes, layer by layer, and the rasters of the first image."""
+    """How much both designs spike, layer by layer, and the rasters of the first image."""
+    items: list[Item] = [_activity(design, baseline)]
+    layers = list(design.result.rasters)
+    drawn = [(d, layer) for layer in layers[:_MOST_RASTERS] for d in (design, baseline) if layer in d.result.rasters]
+    items += [_raster(d, layer, i) for i, (d, layer) in enumerate(drawn)]
+    if not drawn:
+        items.append(Note("The result carries no rasters, so no spikes over time are shown.", "missing"))
+    if len(layers) > _MOST_RASTERS:
+        items.append(Note(f"{len(layers)} layers have rasters; the first {_MOST_RASTERS} are shown."))
+    if design.result.notes:
+        items.append(Note(f"Simulated were: {'; '.join(design.result.notes)}."))
+    return Section("spikes", "Spikes", tuple(items))
+
+
+def _activity(design: Design, baseline: Design) -> Table:
+    counted = (("row_driver", "spike"), ("neuron", "fire"), ("cell", "read"))
     rows: list[tuple[Cell, ...]] = []
     for op in dict.fromkeys(op for d in (design, baseline) for op, _, _ in d.result.activity.counts):
         for d in (design, baseline):
             activity = d.result.activity
-            counts = [activity.counts.get((op, component, action), 0) for component, action in (("row_driver", "spike"), ("neuron", "fire"), ("cell", "read"))]
+            counts = [activity.counts.get((op, component, action), 0) for component, action in counted]
             if any(counts):
                 rows.append((op, d.label, activity.num_timesteps.get(op), *(n / activity.num_images for n in counts)))
-    columns = (
-        Column("layer"),
-        Column("design"),
-        Column("timesteps of a window"),
-        Column("row spikes per image"),
-        Column("neuron spikes per image"),
-        Column("cells read per image"),
-    )
-    note = f"Counted in the simulation of {design.result.activity.num_images} images ({design.label}) and {baseline.result.activity.num_images} ({baseline.label})."
-    items: list[Item] = [Table("activity", "Spikes per image", columns, tuple(rows), note)]
-    pairs = [(d, layer) for layer in list(design.result.rasters)[:_MOST_RASTERS] for d in (design, baseline) if layer in d.result.rasters]
-    items += [_raster(d, layer, i) for i, (d, layer) in enumerate(pairs)]
-    if not pairs:
-        items.append(Note("The result carries no rasters, so no spikes over time are shown.", "missing"))
-    if len(design.result.rasters) > _MOST_RASTERS:
-        items.append(Note(f"{len(design.result.rasters)} layers have rasters; the first {_MOST_RASTERS} are shown."))
-    return Section("spikes", "Spikes", (*items, *(Note(text) for text in design.result.notes)))
+    names = ("layer", "design", "timesteps of a window", "row spikes per image", "neuron spikes per image", "cells read per image")
+    images = [f"{d.result.activity.num_images} images ({d.label})" for d in (design, baseline)]
+    return Table("activity", "Spikes per image", tuple(map(Column, names)), tuple(rows), f"Counted in simulations of {images[0]} and {images[1]}.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """What one crossbar holds: its layer, its cells `[rows, columns]` (-1 where there is no weight), and the share that is held."""
+class _Crossbar:
+    """One crossbar of the chip: its number, the op it belongs to, and the share of its cells that hold a weight."""
 
     number: int
     op: str
-    cells: int
-    levels: int
-
-    def share(self, capacity: int) -> float:
-        return self.cells / capacity
+    share: float
 
 
-def _crossbars(mapping: Mapping) -> list[_Held]:
-    sums: dict[int, tuple[str, int, int]] = {}
-    for tile in mapping.tiles:
-        op, cells, levels = sums.get(tile.crossbar, (tile.op, 0, 0))
-        sums[tile.crossbar] = (op, cells + tile.levels.size, levels + int(tile.levels.sum(dtype=np.int64)))
-    return [_Held(number, *sums[number]) for number in sorted(sums)]
-
-
-def _floorplan(mapping: Mapping, held: list[_Held]) -> list[Item]:
-    """Two maps of the crossbars in the order of their numbers: by layer, and by how full they are."""
-    if not held:
-        return [Note("No op of this program has weights, so there is no floorplan.", "missing")]
-    each = -(-len(held) // _MOST_SQUARES)
-    ops = [plan.op for plan in mapping.layers]
-    groups = [group for op in ops for group in _chunks([h for h in held if h.op == op], each)]
+def _crossbars(mapping: Mapping) -> list[_Crossbar]:
+    """The crossbars of one copy, in the order of their numbers."""
     capacity = mapping.chip.crossbar.rows * mapping.chip.crossbar.columns
-    full = [sum(h.share(capacity) for h in g) / len(g) for g in groups]
-    columns = max(1, round((1.5 * len(groups)) ** 0.5))
-    text = (
-        f"One square is one crossbar, numbered from left to right and top to bottom."
-        if each == 1
-        else f"One square is {each} crossbars that follow each other (there are {len(held)})."
-    )
-    if any(plan.copies > 1 for plan in mapping.layers):
-        text += f" One copy of each layer is drawn; with copies the chip has {mapping.num_crossbars} crossbars."
-    names = [f"crossbar {g[0].number}" + (f" to {g[-1].number}" if len(g) > 1 else "") for g in groups]
-    rows = tuple((g[0].number, g[-1].number, g[0].op, share) for g, share in zip(groups, full, strict=True))
-    data = (Column("from crossbar"), Column("to crossbar"), Column("layer"), Column("cells that hold a weight", "share"))
-    hover = [f"{name}, {g[0].op}: {100 * share:.0f} % held" for name, g, share in zip(names, groups, full, strict=True)]
-    by_layer = plots.floorplan(_grid([ops.index(g[0].op) for g in groups], columns), _grid_text(hover, columns), ops)
-    by_share = plots.floorplan(_grid([100 * share for share in full], columns), _grid_text(hover, columns), None)
-    counts = ", ".join(f"{op} {sum(h.op == op for h in held)}" for op in ops)
-    lowest = min(zip(full, groups, strict=True), key=lambda pair: pair[0])
+    ops = {tile.crossbar: tile.op for tile in mapping.tiles}
+    cells = dict.fromkeys(ops, 0)
+    for tile in mapping.tiles:
+        cells[tile.crossbar] += tile.levels.size
+    return [_Crossbar(number, ops[number], cells[number] / capacity) for number in sorted(ops)]
+
+
+def _floorplan(mapping: Mapping, crossbars: list[_Crossbar]) -> list[Item]:
+    """Two maps of the crossbars in the order of their numbers: by layer, and by how full they are."""
+    if not crossbars:
+        return [Note("No op of this program has weights, so there is no floorplan.", "missing")]
+    each = -(-len(crossbars) // _MOST_SQUARES)
+    ops = [plan.op for plan in mapping.layers]
+    squares = [square for op in ops for square in _chunks([c for c in crossbars if c.op == op], each)]
+    full = [sum(c.share for c in square) / len(square) for square in squares]
+    hover = [f"{_numbers(square)}, {square[0].op}: {100 * share:.0f} % held" for square, share in zip(squares, full, strict=True)]
+    columns = (Column("from crossbar"), Column("to crossbar"), Column("layer"), Column("cells that hold a weight", "share"))
+    rows = tuple((square[0].number, square[-1].number, square[0].op, share) for square, share in zip(squares, full, strict=True))
+    layers = ", ".join(f"{op} {sum(c.op == op for c in crossbars)}" for op in ops)
+    emptiest = min(rows, key=lambda row: row[3])
+    share_text = f"Share of the cells that hold a weight; the emptiest square has {100 * emptiest[3]:.0f} % ({emptiest[2]})."
+    width = max(1, round((1.5 * len(squares)) ** 0.5))
+    by_layer = plots.floorplan(_grid([ops.index(square[0].op) for square in squares], width), _grid_text(hover, width), ops)
+    by_share = plots.floorplan(_grid([100 * share for share in full], width), _grid_text(hover, width), None)
+    what = f"Map of {len(crossbars)} crossbars"
     return [
-        Figure("floorplan", "Crossbars by layer", text, f"Map of {len(held)} crossbars by layer: {counts}.", by_layer, data, rows),
-        Figure(
-            "fill",
-            "Crossbars by how full they are",
-            f"Share of the cells that hold a weight; the emptiest is at {100 * lowest[0]:.0f} % ({lowest[1][0].op}).",
-            f"Map of {len(held)} crossbars by the share of cells that hold a weight, {100 * mapping.utilization:.1f} % on average.",
-            by_share,
-            data,
-            rows,
-        ),
+        Figure("floorplan", "Crossbars by layer", _square_text(mapping, len(crossbars), each), f"{what} by layer: {layers}.", by_layer, columns, rows),
+        Figure("fill", "Crossbars by how full they are", share_text, f"{what} by how full they are. {share_text}", by_share, columns, rows),
     ]
 
 
-def _chunks(held: list[_Held], each: int) -> list[list[_Held]]:
-    return [held[i : i + each] for i in range(0, len(held), each)]
+def _chunks(crossbars: list[_Crossbar], each: int) -> list[list[_Crossbar]]:
+    return [crossbars[i : i + each] for i in range(0, len(crossbars), each)]
+
+
+def _numbers(square: list[_Crossbar]) -> str:
+    return f"crossbar {square[0].number}" if len(square) == 1 else f"crossbars {square[0].number} to {square[-1].number}"
+
+
+def _square_text(mapping: Mapping, num_crossbars: int, each: int) -> str:
+    text = "One square is one crossbar" if each == 1 else f"One square is up to {each} crossbars of a layer that follow each other (there are {num_crossbars})"
+    text += ", numbered from left to right and top to bottom."
+    if any(plan.copies > 1 for plan in mapping.layers):
+        text += f" One copy of each layer is drawn; with copies the chip has {mapping.num_crossbars} crossbars."
+    return text
 
 
 def _grid(values: Sequence[float], columns: int) -> NDArray[np.float32]:
@@ -134,52 +128,42 @@ def _grid_text(texts: Sequence[str], columns: int) -> list[list[str]]:
     return [padded[i : i + columns] for i in range(0, len(padded), columns)]
 
 
-def _layers(mapping: Mapping, held: list[_Held]) -> Table:
-    capacity = mapping.chip.crossbar.rows * mapping.chip.crossbar.columns
+def _layers(mapping: Mapping, crossbars: list[_Crossbar]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for plan in mapping.layers:
-        own = [h for h in held if h.op == plan.op]
-        share = sum(h.cells for h in own) / (capacity * len(own)) if own else None
-        rows.append((plan.op, _matrix(plan), plan.slices, plan.row_tiles, plan.column_tiles, len(own), plan.copies, plan.positions, share))
+        shares = [c.share for c in crossbars if c.op == plan.op]
+        full = sum(shares) / len(shares) if shares else None
+        rows.append((plan.op, _matrix(plan), plan.slices, plan.row_tiles, plan.column_tiles, len(shares), plan.copies, plan.positions, full))
     names = ("layer", "matrix", "slices", "stacked tiles", "crossbars side by side", "crossbars", "copies", "positions")
-    note = "A matrix is inputs x outputs of one group. Slices: cells in which a magnitude is cut. Positions: windows of one image that use the same weights."
+    note = "A matrix is inputs × outputs of one group. Slices: cells into which a magnitude is cut. Positions: windows of one image that use the same weights."
     return Table("layers", "Layers on crossbars", (*map(Column, names), Column("cells that hold a weight", "share")), tuple(rows), note)
 
 
 def _matrix(plan: LayerPlan) -> str:
-    return f"{plan.num_rows} x {plan.num_channels}" + (f", {plan.num_groups} groups" if plan.num_groups > 1 else "")
+    return f"{plan.num_rows}×{plan.num_channels}" + (f", {plan.num_groups} groups" if plan.num_groups > 1 else "")
 
 
-def _cells(mapping: Mapping, held: list[_Held]) -> list[Item]:
-    """The fullest crossbar of each layer, cell by cell."""
-    plans = [plan for plan in mapping.layers if any(h.op == plan.op for h in held)]
-    drawn = plans if len(plans) <= _MOST_CROSSBARS else [plans[i * (len(plans) - 1) // (_MOST_CROSSBARS - 1)] for i in range(_MOST_CROSSBARS)]
-    items: list[Item] = []
-    if len(drawn) < len(plans):
-        items.append(
-            Note(f"{len(plans)} layers have crossbars; one crossbar of {len(drawn)} of them is drawn cell by cell, the first and the last layer included.")
-        )
-    for i, plan in enumerate(drawn):
-        fullest = max((h for h in held if h.op == plan.op), key=lambda h: h.cells)
-        levels = _levels(mapping, fullest.number)
-        zero = float((levels == 0).sum()) / max(1, int((levels >= 0).sum()))
-        cut = f" Its first {levels.shape[0]} x {levels.shape[1]} cells." if levels.shape != (mapping.chip.crossbar.rows, mapping.chip.crossbar.columns) else ""
-        text = f"Crossbar {fullest.number}, levels 0 to {plan.max_level}; columns come in pairs, plus then minus. {100 * zero:.0f} % of the cells are at level 0.{cut}"
-        rows = tuple(tuple(int(v) if v >= 0 else None for v in row) for row in levels)
-        plot = plots.cells(levels, plan.max_level)
-        items.append(
-            Figure(
-                f"cells-{i}",
-                f"Cells of {plan.op}",
-                text,
-                f"Levels of the cells of one crossbar of {plan.op}. {text}",
-                plot,
-                tuple(Column(f"column {c}") for c in range(levels.shape[1])),
-                rows,
-                size="small",
-            )
-        )
-    return items
+def _cells(mapping: Mapping, crossbars: list[_Crossbar]) -> list[Item]:
+    """The fullest crossbar of each layer, cell by cell; of many layers some."""
+    fullest = {c.op: c for c in sorted(crossbars, key=lambda c: (c.share, -c.number))}
+    plans = [plan for plan in mapping.layers if plan.op in fullest]
+    if len(plans) <= _MOST_CROSSBARS:
+        return [_cell_figure(mapping, plan, fullest[plan.op].number) for plan in plans]
+    drawn = [plans[i * (len(plans) - 1) // (_MOST_CROSSBARS - 1)] for i in range(_MOST_CROSSBARS)]
+    text = f"{len(plans)} layers have crossbars; one crossbar of {len(drawn)} of them is drawn cell by cell, the first and the last layer included."
+    return [Note(text), *(_cell_figure(mapping, plan, fullest[plan.op].number) for plan in drawn)]
+
+
+def _cell_figure(mapping: Mapping, plan: LayerPlan, number: int) -> Figure:
+    levels = _levels(mapping, number)
+    zero = int((levels == 0).sum()) / max(1, int((levels >= 0).sum()))
+    text = f"Crossbar {number}, levels 0 to {plan.max_level}; columns come in pairs, plus then minus. {100 * zero:.0f} % of the cells are at level 0."
+    if levels.shape != (mapping.chip.crossbar.rows, mapping.chip.crossbar.columns):
+        text += f" Drawn are its first {levels.shape[0]} x {levels.shape[1]} cells."
+    columns = tuple(Column(f"column {c}") for c in range(levels.shape[1]))
+    rows = tuple(tuple(int(level) if level >= 0 else None for level in row) for row in levels)
+    alt = f"Levels of the cells of one crossbar of {plan.op}. {text}"
+    return Figure(f"cells-{plan.op}", f"Cells of {plan.op}", text, alt, plots.cells(levels, plan.max_level), columns, rows, size="small")
 
 
 def _levels(mapping: Mapping, number: int) -> NDArray[np.int32]:
@@ -200,7 +184,7 @@ def _raster(design: Design, layer: str, number: int) -> Figure:
     drawn = firing[np.linspace(0, len(firing) - 1, _MOST_NEURONS).round().astype(int)] if len(firing) > _MOST_NEURONS else firing
     picture = flat[:, drawn].T
     which = f"{len(drawn)} of them, evenly spaced, are drawn" if len(drawn) < len(firing) else "all of them are drawn"
-    text = f"{len(firing)} of {flat.shape[1]} neurons fire in {len(flat)} timesteps, {int(np.abs(flat.astype(np.int64)).sum())} spikes in all; {which}."
+    text = f"{len(firing)} of {flat.shape[1]} neurons fire in {len(flat)} timesteps, {int(np.abs(flat.astype(np.int64)).sum())} spikes in all; {which}. Blue counts up, orange down."
     rows = tuple((int(n), *(" ".join(map(str, np.flatnonzero(sign * flat[:, n] > 0))) for sign in (1, -1))) for n in drawn)
     columns = (Column("neuron"), Column("timesteps of a spike up"), Column("timesteps of a spike down"))
     title = f"{layer}, {design.label}"

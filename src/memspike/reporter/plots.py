@@ -17,7 +17,9 @@ Plot = dict[str, Any]
 DESIGN, BASELINE, PAPER, SECOND, PALE = "var(--design)", "var(--baseline)", "var(--paper)", "var(--second)", "var(--pale)"
 CATEGORIES = tuple(f"var(--category-{i})" for i in range(1, 9))
 STANDING_COLORS = {"primary": "var(--primary)", "secondary": "var(--secondary)", "assumed": "var(--assumed)", "fitted": "var(--fitted)"}
-DEPTH = [[i / 4, f"var(--depth-{i})"] for i in range(5)]  # from the first layer to the last, where there are more layers than categories
+DEPTH: list[tuple[float, str]] = [
+    (i / 4, f"var(--depth-{i})") for i in range(5)
+]  # from the first layer to the last, where there are more layers than categories
 RAMP = [[0, "var(--ramp-0)"], [0.5, "var(--ramp-1)"], [1, "var(--ramp-2)"]]
 _LABEL = 18  # characters of a label on one line
 
@@ -55,7 +57,7 @@ def bars(labels: Sequence[str], series: Sequence[Series], unit: str, *, title: s
         }
         for s in series
     ]
-    thick = 15 * len({s.group if stacked else s.name for s in series}) + 10
+    thick = max(15 * len({s.group if stacked else s.name for s in series}) + 10, *(15 * _wrapped(label).count("<br>") + 23 for label in labels), 0)
     figure = _figure(traces, height=110 + thick * len(labels), legend=len(series) > 1, x=f"{title} [{unit_shown}]")
     figure["layout"] |= {"barmode": "stack" if stacked else "group", "bargap": 0.3}
     figure["layout"]["xaxis"] |= {"rangemode": "tozero"}
@@ -124,21 +126,27 @@ def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float | None], st
     return figure
 
 
-def add_points(figure: Plot, points: Mapping[str, tuple[float, float]], *, color: str) -> Plot:
-    """The figure with named points on top of its curves."""
-    trace = {
-        "type": "scatter",
-        "mode": "markers+text",
-        "name": "",
-        "x": [x for x, _ in points.values()],
-        "y": [y for _, y in points.values()],
-        "text": [f" {plain(shorten(name))} " for name in points],
-        "textposition": ["middle left" if i % 2 == 0 else "middle right" for i in range(len(points))],
-        "marker": {"color": color, "size": 11, "line": {"color": "var(--surface)", "width": 1.5}},
-        "hovertemplate": "%{text}<br>%{x:.4~g}: %{y:.4~g}<extra></extra>",
-        "showlegend": False,
-    }
-    return {**figure, "data": [*figure["data"], trace]}
+def add_points(figure: Plot, points: Mapping[str, tuple[float, float]]) -> Plot:
+    """The figure with named points on top of its curves, each with a colour and a shape of its own."""
+    shapes = ("circle", "diamond", "square", "triangle-up")
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": plain(shorten(name)),
+            "x": [x],
+            "y": [y],
+            "marker": {
+                "color": CATEGORIES[(i + 1) % len(CATEGORIES)],
+                "symbol": shapes[i % len(shapes)],
+                "size": 12,
+                "line": {"color": "var(--ink)", "width": 1},
+            },
+            "hovertemplate": "%{fullData.name}<br>%{x:.4~g}: %{y:.4~g}<extra></extra>",
+        }
+        for i, (name, (x, y)) in enumerate(points.items())
+    ]
+    return {"data": [*figure["data"], *traces], "layout": figure["layout"]}
 
 
 def densities(before: tuple[Sequence[float], Sequence[float]], after: tuple[Sequence[float], Sequence[float]], bound: float) -> Plot:
@@ -167,8 +175,7 @@ def clusters(scale: float, edges: Sequence[float], counts: Sequence[float], leve
         "hovertemplate": "level %{customdata} = %{x:.3~g}: %{y:.2~f} %<extra></extra>",
     }
     per_level = [100 * scale * d if d is not None else None for d in _density(edges, counts)]
-    figure = _figure([integer, _steps("floats", edges, per_level, SECOND)], height=250, legend=True, x="weight", y="share per level [%]")
-    return figure
+    return _figure([integer, _steps("floats", edges, per_level, SECOND)], height=250, legend=True, x="weight", y="share per level [%]")
 
 
 def floorplan(values: NDArray[np.float32], hover: Sequence[Sequence[str]], layers: Sequence[str] | None) -> Plot:
@@ -255,9 +262,9 @@ def _matrix(values: NDArray[Any], *, gap: int, x: str = "", y: str = "") -> Plot
     return figure
 
 
-def _flat_scale(colors: Sequence[str]) -> list[list[Any]]:
+def _flat_scale(colors: Sequence[str]) -> list[tuple[float, str]]:
     """One flat step of colour for each of 0 ... n - 1, for values from -0.5 to n - 0.5."""
-    return [[at / len(colors), color] for i, color in enumerate(colors) for at in (i, i + 1)]
+    return [(at / len(colors), color) for i, color in enumerate(colors) for at in (i, i + 1)]
 
 
 def _categories(labels: Sequence[str]) -> list[str]:
@@ -270,8 +277,8 @@ def _category_axis(labels: Sequence[str]) -> Plot:
 
 
 def _wrapped(label: str) -> str:
-    """A label on at most two lines that leave room for the plot on a telephone."""
-    return "<br>".join(plain(line) for line in textwrap.wrap(clean(label), _LABEL, max_lines=2, placeholder="…"))
+    """A label on at most three lines that leave room for the plot on a telephone."""
+    return "<br>".join(plain(line) for line in textwrap.wrap(clean(label), _LABEL, max_lines=3, placeholder="…"))
 
 
 def _line_at(x: float, color: str, dash: str) -> Plot:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from memspike.errors import MemspikeError
 from memspike.network import QuantizedNetwork
+from memspike.ops import Conv2d, Dense
 from memspike.reporter import placement, plots, spending
 from memspike.reporter.evidence import Ratio
 from memspike.reporter.items import Cell, Column, Figure, Headline, Item, Measure, Note, Section, Table, shown
@@ -67,39 +68,31 @@ def _headline(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
     design, baseline = designs[0]
     chip, ratio = design.mapping.chip, Ratio.of(design.cost, baseline.cost)
     caution = FIT if is_fitted(chip) else _softness(design)
-    measures = (
-        _loss(summary),
-        Measure(
-            "Speed-up",
-            ratio.speedup,
-            "x",
-            f"{shown(design.cost.latency, 's')} against {shown(baseline.cost.latency, 's')} per image",
-            f"> {RATIO.speedup:g}×",
-            caution,
-        ),
-        Measure(
-            "Energy saving",
-            ratio.energy_saving,
-            "share",
-            f"{shown(design.cost.energy, 'J')} against {shown(baseline.cost.energy, 'J')} per image",
-            f"{100 * RATIO.energy_saving:g} %",
-            caution,
-        ),
-        Measure(
-            "Area saving",
-            ratio.area_saving,
-            "share",
-            f"{shown(design.cost.area, 'm2')} against {shown(baseline.cost.area, 'm2')}",
-            f"{100 * RATIO.area_saving:g} %",
-            caution,
-        ),
+    published = {"Speed-up": f"> {RATIO.speedup:g}×", "Energy saving": f"{100 * RATIO.energy_saving:g} %", "Area saving": f"{100 * RATIO.area_saving:g} %"}
+    found = (
+        ("Speed-up", ratio.speedup, "x", f"{_against(design.cost.latency, baseline.cost.latency, 's')} per image"),
+        ("Energy saving", ratio.energy_saving, "share", f"{_against(design.cost.energy, baseline.cost.energy, 'J')} per image"),
+        ("Area saving", ratio.area_saving, "share", _against(design.cost.area, baseline.cost.area, "m2")),
     )
-    bits = summary.get("bits", {})
+    measures = (_loss(summary), *(Measure(label, value, unit, detail, published[label], caution) for label, value, unit, detail in found))
     text = (
-        f"{design.label} against {baseline.label}, both on chip {chip.name} ({chip.title}): activations of {shown(bits.get('activation'))} bits, "
-        f"weights of {shown(bits.get('weight'))}, the image of {shown(bits.get('image'))}; {shown(summary.get('num_test_images'))} test images."
+        f"{design.label} against {baseline.label}, both on chip {chip.name} ({chip.title}). The program of {design.label} has {_bits(design)}; "
+        f"that of {baseline.label} has {_bits(baseline)}."
     )
     return Section("headline", "In short", (Headline(measures), Note(text), _check_note(summary), spending.ratios(designs)))
+
+
+def _bits(design: Design) -> str:
+    """The bits of signals and weights as they stand in the program, whatever the design is called."""
+    program = design.mapping.program
+    weighted = [op for op in program.ops if isinstance(op, Conv2d | Dense)]
+    signals = {program.types[op.inputs[0]].type.bits for op in weighted if op.inputs[0] != program.input}
+    parts = (("weights", {op.weight_type.bits for op in weighted}), ("signals", signals), ("an image", {program.input_type.type.bits}))
+    return ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
+
+
+def _against(ours: float, theirs: float, unit: str) -> str:
+    return f"{shown(ours, unit)} against {shown(theirs, unit)}"
 
 
 def _loss(summary: Mapping[str, Any]) -> Measure:
@@ -109,7 +102,7 @@ def _loss(summary: Mapping[str, Any]) -> Measure:
         images = round((fp32 - program) * n)
         detail += f": {abs(images)} of {shown(n)} images {'worse' if images > 0 else 'better' if images else 'apart'}"
     paper = ", ".join(f"{100 * loss:g} {name}" for name, loss in LOSSES.items())
-    return Measure("Accuracy loss", fp32 - program, "points", detail, f"at most {paper}", "one network, one seed: see the sampling error below")
+    return Measure("Accuracy loss", fp32 - program, "points", detail, f"at most {paper}", "one network, one seed; sampling errors below")
 
 
 def _softness(design: Design) -> str:
@@ -124,8 +117,8 @@ def _check_note(summary: Mapping[str, Any]) -> Note:
     if held is None:
         return Note("Whether the spikes say what the program means was not checked in this run.", "caution")
     if not held:
-        return Note(f"The spikes did NOT give the program's scores on {shown(images)} images: accuracy and cost belong to different machines.", "caution")
-    return Note(f"Checked: timestep by timestep, the spiking chip gave exactly the integer program's scores on {shown(images)} images.")
+        return Note(f"The spikes did NOT say what the program means on {shown(images)} images: accuracy and cost belong to different machines.", "caution")
+    return Note(f"Checked: timestep by timestep, every neuron of the spiking chip counted exactly what the integer program says, on {shown(images)} images.")
 
 
 def _accuracy(summary: Mapping[str, Any]) -> Section:
@@ -133,16 +126,18 @@ def _accuracy(summary: Mapping[str, Any]) -> Section:
     known = [(name, what, float(accuracy[name])) for name, what in _ACCURACIES.items() if isinstance(accuracy.get(name), float | int)]
     errors = [math.sqrt(p * (1 - p) / n) if isinstance(n, int) and n > 0 else 0.0 for _, _, p in known]
     fp32 = float(accuracy["fp32"])
-    rows = tuple((name, what, p, e, fp32 - p) for (name, what, p), e in zip(known, errors, strict=True))
-    columns = (Column("network", "code"), Column("what it is"), Column("accuracy", "%"), Column("sampling error", "%"), Column("loss against fp32", "points"))
-    note = "Sampling error: one standard deviation of counting that many test images. The accuracies share their images, so differences are surer than the errors suggest."
+    rows = tuple((name, p, e, fp32 - p, what) for (name, what, p), e in zip(known, errors, strict=True))
+    columns = (Column("network", "code"), Column("accuracy", "%"), Column("sampling error", "%"), Column("loss against fp32", "points"), Column("what it is"))
+    note = (
+        "Sampling error: one standard deviation of counting that many test images. "
+        "The networks share their images, so differences between them are surer than the errors suggest."
+    )
     labels = [name.replace("_", " ") for name, _, _ in known]
     colors = [plots.DESIGN if name == "program" else plots.BASELINE for name, _, _ in known]
     alt = "; ".join(f"{label}: {shown(p, '%')}" for label, (_, _, p) in zip(labels, known, strict=True)) + "."
     plot = plots.dots(labels, [p for _, _, p in known], errors, colors)
-    figure = Figure(
-        "accuracies", "Test accuracy", "Bars are one sampling error to either side. The axis does not begin at zero.", alt, plot, columns, rows, size="wide"
-    )
+    caption = "Bars are one sampling error to either side. The axis does not begin at zero."
+    figure = Figure("accuracies", "Test accuracy", caption, alt, plot, columns, rows, size="wide")
     items: list[Item] = [Table("accuracy", "Accuracy", columns, rows, note), figure]
     missing = [name for name in _ACCURACIES if name not in {known_name for known_name, _, _ in known}]
     if missing:
@@ -157,15 +152,8 @@ def _provenance(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
     for design in (d for pair in designs for d in pair):
         p = design.result.provenance
         rows.append((design.label, design.mapping.chip.name, p.fidelity, p.neuron, p.encoder, p.seed, p.program, p.chip, p.version))
-    simulated = (
-        Column("design"),
-        Column("chip"),
-        Column("fidelity"),
-        Column("neuron"),
-        Column("encoder"),
-        Column("seed"),
-        *(Column(c, "code") for c in ("program", "chip digest", "version")),
-    )
+    words, digests = ("design", "chip", "fidelity", "neuron", "encoder", "seed"), ("program", "chip digest", "version")
+    simulated = (*map(Column, words), *(Column(name, "code") for name in digests))
     return Section(
         "provenance",
         "Checks, and how to repeat this",
@@ -180,4 +168,6 @@ def _provenance(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
 def _text(value: Any) -> Cell:
     if isinstance(value, bool):
         return "yes" if value else "NO"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {inner}" for name, inner in cast(Mapping[Any, Any], value).items() if inner) or "none"
     return value if isinstance(value, int | str) or value is None else str(value)

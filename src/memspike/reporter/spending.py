@@ -18,12 +18,12 @@ def ratios(designs: Sequence[Pair]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for design, baseline in designs:
         chip, r = design.mapping.chip, Ratio.of(design.cost, baseline.cost)
-        rows.append((chip.name, f"{design.label} against {baseline.label}", r.speedup, r.throughput, r.energy_saving, r.area_saving, standing_line(chip)))
+        rows.append((chip.name, r.speedup, r.throughput, r.energy_saving, r.area_saving, f"{design.label} against {baseline.label}", standing_line(chip)))
     # As texts: the abstract's digits, and no more of them.
     published = (f"> {RATIO.speedup:g}×", None, f"{100 * RATIO.energy_saving:g} %", f"{100 * RATIO.area_saving:g} %")
-    rows.append(("paper (abstract)", "4-bit data against 8-bit dynamic fixed point", *published, CITATION))
+    rows.append(("paper (abstract)", *published, "4-bit data against 8-bit dynamic fixed point", CITATION))
     savings = (Column("speed-up", "x"), Column("throughput gain", "x"), Column("energy saving", "share"), Column("area saving", "share"))
-    columns = (Column("chip"), Column("designs"), *savings, Column("what the numbers are"))
+    columns = (Column("chip"), *savings, Column("designs"), Column("what the numbers are"))
     note = "Speed-up is of the latency of one image; throughput gain is of images per second with all layers busy."
     return Table("ratios", "Beside the paper", columns, tuple(rows), note)
 
@@ -129,8 +129,8 @@ def _times(design: Design, baseline: Design) -> Figure:
         times = {t.layer: t for t in d.cost.times}
         counting = [times[i].windows * times[i].num_timesteps * d.mapping.chip.timestep.value if i in times else 0.0 for i in layers]
         beyond = [max(0.0, times[i].time - own) if i in times else 0.0 for i, own in zip(layers, counting, strict=True)]
-        series.append(plots.Series(f"{d.label}: timesteps", counting, colors[0], d.label))
-        series.append(plots.Series(f"{d.label}: overhead", beyond, colors[1], d.label))
+        series.append(plots.Series(d.label, counting, colors[0], d.label))
+        series.append(plots.Series(f"{d.label}, overhead", beyond, colors[1], d.label))
         overheads.append(f"{100 * sum(beyond) / (sum(counting + beyond) or 1):.0f} % of the layers' time in {d.label}")
     text = f"Window overhead is {overheads[0]}, {overheads[1]}."
     columns = (Column("layer"), *(Column(s.name, "s") for s in series))

@@ -45,26 +45,26 @@ def _recipe(recipe: Mapping[str, Any]) -> list[Item]:
 
 
 def _curves(curves: Sequence[Mapping[str, Any]]) -> list[Item]:
-    rows = tuple((i, str(c["stage"]), int(c["epoch"]), _number(c.get("loss")), _number(c.get("accuracy"))) for i, c in enumerate(curves, start=1))
+    steps = [(str(c["stage"]), int(c["epoch"]), _number(c.get("loss")), _number(c.get("accuracy"))) for c in curves]
+    rows = tuple((i, *step) for i, step in enumerate(steps, start=1))
+    losses, accuracies = [step[2] for step in steps], [None if step[3] is None else 100 * step[3] for step in steps]
+    stages = [step[0] for step in steps]
+    return [_curve("Loss", "loss", stages, losses, rows), _curve("Accuracy", "accuracy [%]", stages, accuracies, rows)]
+
+
+def _curve(title: str, y: str, stages: list[str], values: list[float | None], rows: tuple[tuple[Cell, ...], ...]) -> Figure:
+    """One value over all epochs, a line per stage, stages one after the other."""
     columns = (Column("step"), Column("stage"), Column("epoch"), Column("loss"), Column("accuracy", "%"))
-    stages = list(dict.fromkeys(row[1] for row in rows))
-    figures: list[Item] = []
-    for field, title, factor in ((3, "Loss", 1), (4, "Accuracy", 100)):
-        series = {
-            s: (
-                [row[0] for row in rows if row[1] == s],
-                [None if row[field] is None else factor * row[field] for row in rows if row[1] == s],
-                plots.CATEGORIES[i % 8],
-            )
-            for i, s in enumerate(stages)
-        }
-        plot = plots.lines(series, x="epoch, stages one after the other", y=f"{title.lower()}{' [%]' if factor > 1 else ''}")
-        known = [row for row in rows if row[field] is not None]
-        alt = f"{title} over {len(rows)} epochs in {len(stages)} stages" + (
-            f", from {known[0][field]:.4g} to {known[-1][field]:.4g}." if known else ", none recorded."
-        )
-        figures.append(Figure(f"curve-{field}", f"{title} while training", f"Stages: {', '.join(stages)}.", alt, plot, columns, rows))
-    return figures
+    series: dict[str, tuple[list[float], list[float | None], str]] = {}
+    for step, (stage, value) in enumerate(zip(stages, values, strict=True), start=1):
+        xs, ys, _ = series.setdefault(stage, ([], [], plots.CATEGORIES[len(series) % len(plots.CATEGORIES)]))
+        xs.append(step)
+        ys.append(value)
+    known = [value for value in values if value is not None]
+    ends = f"from {known[0]:.4g} to {known[-1]:.4g}" if known else "none recorded"
+    alt = f"{y} over {len(values)} epochs in {len(series)} stages, {ends}."
+    plot = plots.lines(series, x="epoch, stages one after the other", y=y)
+    return Figure(f"curve-{title.lower()}", f"{title} while training", f"Stages: {', '.join(series)}.", alt, plot, columns, rows)
 
 
 def _signals(signals: Sequence[Mapping[str, Any]]) -> list[Item]:

@@ -28,14 +28,13 @@ from collections import Counter
 from collections.abc import Mapping as Mapped
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from memspike.integer import Integers
 from memspike.mapping import Mapping
 from memspike.ops import Add, Conv2d, Dense, Fire, MaxPool2d, Op, SumPool2d
 from memspike.result import Activity
-from memspike.simulator.kernels import to_numpy
+from memspike.simulator.kernels import magnitude_of, to_numpy, total
 from memspike.simulator.neuron import Fired
 
 
@@ -58,8 +57,7 @@ class Tally:
         """Count one chunk: the values named in `needs`, each `[num_images, ...]`; in spikes also what the neurons of each layer did."""
         self.num_images += num_images
         for name in self.needs:
-            sizes = values[name].abs()
-            self._totals[name] += to_numpy(sizes.sum(dim=0, dtype=torch.float64) if sizes.dtype == torch.float32 else sizes.to(torch.int64).sum(dim=0))
+            self._totals[name] += to_numpy(total(values[name], magnitude_of(self.program.types[name].type), dim=0))
         for op, done in (fired or {}).items():
             self._num_fires[op] += done.num_fires
             self._num_extra_timesteps[op] = max(self._num_extra_timesteps[op], done.num_extra_timesteps)
@@ -72,12 +70,13 @@ class Tally:
         for op in self.program.ops:
             if isinstance(op, Conv2d | Dense):
                 num_timesteps[op.out] = self._bits_and_window(op.inputs[0])[1] + self._num_extra_timesteps[op.out]
-                counts.update({(op.out, *action): count for action, count in self._crossbars(op).items()})
-                counts.update({(op.out, *action): count for action, count in self._neurons(op, num_timesteps[op.out]).items()})
-            else:
-                if isinstance(op, SumPool2d):
-                    num_timesteps[op.out] = self._bits_and_window(op.inputs[0])[1]
-                counts.update({(name, *action): count * self.num_images for (name, *action), count in self._digital(op).items()})
+                for (component, action), count in (self._crossbars(op) | self._neurons(op, num_timesteps[op.out])).items():
+                    counts[op.out, component, action] += count
+                continue
+            if isinstance(op, SumPool2d):
+                num_timesteps[op.out] = self._bits_and_window(op.inputs[0])[1]
+            for key, count in self._digital(op).items():
+                counts[key] += count * self.num_images
         classes = self.program.types[self.program.output]
         counts[self.program.output, "comparator", "compare"] += (classes.shape[0] - 1) * classes.type.bits * self.num_images
         return Activity(dict(counts), num_timesteps, self.num_images)

@@ -20,33 +20,34 @@ SpikeTrain = Iterator[Tensor]
 
 def even(counts: Tensor, num_timesteps: int, keys: Tensor) -> SpikeTrain:
     """Spread evenly: a spike at t if and only if `floor((t + 1) c / T) > floor(t c / T)`."""
-    # t / T is a power-of-two fraction, so the products are exact; trunc is floor on the magnitude
-    exact = counts.to(torch.float32 if num_timesteps <= 1 << 12 else torch.float64)
-    before = torch.zeros_like(exact)
+    sign, size = _sign_and_size(counts)
+    size = size.to(torch.float32 if num_timesteps <= 1 << 12 else torch.float64)  # t / T is a power-of-two fraction: the products are exact
+    before = torch.zeros_like(size)
     for t in range(1, num_timesteps + 1):
-        after = (exact * (t / num_timesteps)).trunc_()
-        yield (after - before).to(torch.float32)
+        after = (size * (t / num_timesteps)).floor_()
+        yield ((after - before) * sign).to(torch.float32)
         before = after
 
 
 def burst(counts: Tensor, num_timesteps: int, keys: Tensor) -> SpikeTrain:
     """All at once: the first c timesteps."""
-    sign, size = counts.sign().to(torch.float32), counts.abs()
+    sign, size = _sign_and_size(counts)
     for t in range(num_timesteps):
-        yield torch.where(size > t, sign, 0.0)
+        yield (size > t).to(torch.float32) * sign
 
 
 def random(counts: Tensor, num_timesteps: int, keys: Tensor) -> SpikeTrain:
     """Exactly c of the T timesteps, every choice equally likely: each step spikes with probability (spikes left) / (timesteps left)."""
-    sign, left = counts.sign().to(torch.float32), counts.abs().to(torch.int64)
+    sign, left = _sign_and_size(counts)
+    left = left.to(torch.int64)
     lines = counts[0].numel() if len(counts) else 0
     line = torch.arange(lines).reshape(1, *counts.shape[1:])
     keys = keys.reshape(-1, *[1] * (counts.ndim - 1))
     for t in range(num_timesteps):
         draw = _mix(keys + (line * num_timesteps + t) * _GOLDEN) & 0xFFFFFF
         fires = (draw * (num_timesteps - t)) >> 24 < left  # in integers, so that the last chance is always taken
-        left -= fires
-        yield sign * fires
+        left = left - fires.to(torch.int64)
+        yield fires.to(torch.float32) * sign
 
 
 ENCODERS: dict[Encoder, Callable[[Tensor, int, Tensor], SpikeTrain]] = {"even": even, "burst": burst, "random": random}
@@ -99,6 +100,11 @@ def check_window(num_timesteps: int, where: str) -> None:
             where=where,
             cure="fire the values into fewer bits, or use fidelity='ideal'",
         )
+
+
+def _sign_and_size(counts: Tensor) -> tuple[Tensor | float, Tensor]:
+    """Counts as sign times size; the sign is the number 1 when no count is negative, as in most layers."""
+    return (counts.sign().to(torch.float32), counts.abs()) if bool((counts < 0).any()) else (1.0, counts)
 
 
 def _wrapped(value: int) -> int:

@@ -4,6 +4,7 @@ A float that holds an integer below `2**24` (float32) or `2**53` (float64) holds
 whatever the order of summation, the number of threads or the use of fused multiply-adds. Where no float is wide enough, int64 is used.
 """
 
+import functools
 from collections.abc import Callable, Generator, Set
 from contextlib import contextmanager
 
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
-from memspike.ops import Add, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, Slice, SumPool2d
+from memspike.ops import Add, Charge, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, Slice, SumPool2d
 from memspike.program import Program
 
 MAX_BREAKPOINTS = 1 << 22  # beyond this many a table costs more than dividing
@@ -49,9 +51,15 @@ def carrier_of(type: IntType) -> torch.dtype:
     return carrier(magnitude_of(type))
 
 
-def to_numpy(values: Tensor, dtype: type[np.generic] = np.int64) -> NDArray[np.signedinteger]:
-    """Integer values as a numpy array; `values` may be carried by floats."""
-    return values.contiguous().numpy().astype(dtype)
+def to_numpy(values: Tensor) -> Integers:
+    """Integer values as int64, whatever carries them."""
+    return values.to(torch.int64).numpy()
+
+
+def total(values: Tensor, magnitude: int, dim: int | None = None) -> Tensor:
+    """The sum of absolute values of integers up to `magnitude`, over all elements or along `dim`, exact."""
+    dtype = carrier(magnitude * (values.numel() if dim is None else values.shape[dim]))
+    return values.abs().sum(dtype=dtype) if dim is None else values.abs().sum(dim=dim, dtype=dtype)
 
 
 class Linear:
@@ -124,13 +132,11 @@ def step(program: Program, op: Op) -> Callable[..., Tensor]:
         return Linear(op, types[0], magnitude_of(types[0]))
     if isinstance(op, Fire):
         return Floor(op, op.type.min, op.type.max, types[0].min, types[0].max, axes=len(program.types[op.out].shape))
-    if isinstance(op, Flatten | Slice | MaxPool2d | Concat) and carrier_of(out) != torch.int64:
-        return lambda *inputs: _moved(op, inputs, out)
+    if isinstance(op, Charge):
+        return lambda x: torch.from_numpy(op.evaluate(to_numpy(x))).to(carrier_of(out))
     area = op.kernel[0] * op.kernel[1] if isinstance(op, SumPool2d) else 1
     dtype = carrier(area * sum(magnitude_of(type) for type in types))
-    if isinstance(op, Add | SumPool2d) and dtype != torch.int64:
-        return lambda *inputs: _added(op, [x.to(dtype) for x in inputs]).to(carrier_of(out))
-    return lambda *inputs: torch.from_numpy(op.evaluate(*(to_numpy(x) for x in inputs))).to(carrier_of(out))
+    return lambda *inputs: _digital(op, [x.to(dtype) for x in inputs], types[0]).to(carrier_of(out))
 
 
 def walk(program: Program, images: Tensor, compute: Callable[[Op, list[Tensor]], dict[str, Tensor]], keep: Set[str]) -> dict[str, Tensor]:
@@ -146,23 +152,33 @@ def walk(program: Program, images: Tensor, compute: Callable[[Op, list[Tensor]],
     return {name: value for name, value in values.items() if name in keep}
 
 
-def _moved(op: Flatten | Slice | MaxPool2d | Concat, inputs: tuple[Tensor, ...], out: IntType) -> Tensor:
-    """Ops that choose among counts and compute none."""
-    if isinstance(op, Flatten):
-        return inputs[0].reshape(len(inputs[0]), -1)
-    if isinstance(op, Slice):
-        return inputs[0][:, op.start : op.stop]
-    if isinstance(op, MaxPool2d):
-        return F.max_pool2d(inputs[0].to(carrier_of(out)), op.kernel, op.stride, op.padding)
-    return torch.cat([x.to(carrier_of(out)) for x in inputs], dim=1)
+def _digital(op: Op, inputs: list[Tensor], type: IntType) -> Tensor:
+    """What lies between layers and needs no spikes, on counts `[n, ...]` that are carried wide enough for their sum."""
+    match op:
+        case Add():
+            return torch.stack(inputs).sum(dim=0).clamp_(op.type.min, op.type.max)
+        case SumPool2d():
+            return _pooled(inputs[0], op, torch.add, padding=0)
+        case MaxPool2d():
+            return _pooled(inputs[0], op, torch.maximum, padding=type.min)
+        case Concat():
+            return torch.cat(inputs, dim=1)
+        case Slice():
+            return inputs[0][:, op.start : op.stop]
+        case Flatten():
+            return inputs[0].reshape(len(inputs[0]), -1)
+        case _:
+            raise ProgramError(f"the simulator does not know {op.word}", where=f"op {op.out}")
 
 
-def _added(op: Add | SumPool2d, inputs: list[Tensor]) -> Tensor:
-    if isinstance(op, Add):
-        return torch.stack(inputs).sum(dim=0).clamp_(op.type.min, op.type.max)
-    # padded by hand: torch's own padding stops at half a kernel
-    padded = F.pad(inputs[0], (op.padding[1], op.padding[1], op.padding[0], op.padding[0]))
-    return F.avg_pool2d(padded, op.kernel, op.stride, divisor_override=1)
+def _pooled(x: Tensor, op: SumPool2d | MaxPool2d, combine: Callable[[Tensor, Tensor], Tensor], *, padding: int) -> Tensor:
+    """Combine each window, first along its rows, then along its columns; over ten times faster on a processor than torch's own pooling."""
+    x = F.pad(x, (op.padding[1], op.padding[1], op.padding[0], op.padding[0]), value=padding)
+    for axis, kernel, stride in zip((2, 3), op.kernel, op.stride, strict=True):
+        places = x.shape[axis] - kernel + 1
+        shifted = (x.narrow(axis, shift, places)[(..., slice(None, None, stride), *[slice(None)] * (3 - axis))] for shift in range(kernel))
+        x = functools.reduce(combine, shifted)
+    return x
 
 
 def _line(fire: Fire, low: int, high: int, acc_low: int, acc_high: int, dtype: torch.dtype) -> tuple[NDArray[np.floating], NDArray[np.floating]] | None:
@@ -176,7 +192,7 @@ def _line(fire: Fire, low: int, high: int, acc_low: int, acc_high: int, dtype: t
     steps = -(-climb >> fire.fraction_bits)
     slack = ((steps << fire.fraction_bits) - climb) / scale  # how far beyond its exact place each step is first seen, in 0 <= slack < 1
     is_seen = (steps > acc_low) & (steps <= acc_high)
-    least, most = np.where(is_seen, slack, 1.0).min(axis=1), np.where(is_seen, slack, 0.0).max(axis=1)
+    least, most = slack.min(axis=1, where=is_seen, initial=1.0), slack.max(axis=1, where=is_seen, initial=0.0)
     shift = np.where(is_seen.any(axis=1), (1.0 - most - least) / 2, 0.5)  # the line half-way between the closest misses on both sides
     real = np.float32 if dtype == torch.float32 else np.float64
     slope = (scale / fire.threshold).astype(real)

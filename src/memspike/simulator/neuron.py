@@ -17,8 +17,8 @@ from torch import Tensor
 from memspike.errors import SimulationError
 from memspike.integer import IntType
 from memspike.ops import Conv2d, Dense, Fire
-from memspike.simulator.encode import SpikeTrain
-from memspike.simulator.kernels import Floor, Linear, carrier, magnitude_of
+from memspike.simulator.encode import MAX_TIMESTEPS, SpikeTrain
+from memspike.simulator.kernels import Floor, Linear, carrier, magnitude_of, total
 
 MAX_RASTER = 1 << 28  # spikes of one image; a quarter of a gigabyte
 
@@ -123,26 +123,26 @@ class Dual:
         if highest >= 1 << 63:
             raise SimulationError(f"one side's potential reaches {highest}, past int64", where=f"op {fire.out}", cure="use another neuron")
         charges = fire.charge.clip(min=0), (-fire.charge).clip(min=0)
-        top = highest // int(fire.threshold.min())
-        self.targets = tuple(Floor(replace(fire, charge=charge), 0, top, 0, layer.magnitude, layer.axes) for charge in charges)
+        self.top = highest // int(fire.threshold.min())
+        self.targets = tuple(Floor(replace(fire, charge=charge), 0, self.top, 0, layer.magnitude, layer.axes) for charge in charges)
 
     def run(self, train: SpikeTrain, *, keep_raster: bool) -> Fired:
-        totals, counts, num_fires, raster = [torch.zeros(())] * 2, [torch.zeros(())] * 2, 0, []
+        sums, counts, num_fires, raster = [torch.zeros(())] * 2, [torch.zeros(())] * 2, 0, []
         for spikes in train:
             net, gross = self.layer.currents(spikes).to(self.layer.dtype), self.sizes(spikes.abs()).to(self.layer.dtype)
             fires = []
             for side, twice in enumerate((gross + net, gross - net)):
-                totals[side] = totals[side] + torch.div(twice, 2, rounding_mode="trunc")
-                fires.append((self.targets[side](totals[side]) - counts[side]).clamp_(0, self.max_spikes))
+                sums[side] = sums[side] + torch.div(twice, 2, rounding_mode="trunc")
+                fires.append((self.targets[side](sums[side]) - counts[side]).clamp_(0, self.max_spikes))
                 counts[side] = counts[side] + fires[side]
-                num_fires += _total(fires[side])
+                num_fires += int(total(fires[side], self.max_spikes))
             raster += [fires[0][0] - fires[1][0]] if keep_raster else []
-        left = [target(total) - count for target, total, count in zip(self.targets, totals, counts, strict=True)]
+        left = [target(side) - count for target, side, count in zip(self.targets, sums, counts, strict=True)]
         if keep_raster:
             raster += _drain_raster([side[0] for side in left], self.max_spikes, len(raster))
-        num_fires += sum(_total(side) for side in left)
+        num_fires += sum(int(total(side, self.top)) for side in left)
         final = (counts[0] + left[0] - counts[1] - left[1]).clamp_(self.type.min, self.type.max)
-        return Fired(totals[0] - totals[1], final, num_fires, _num_drain_timesteps(left, self.max_spikes), raster)
+        return Fired(sums[0] - sums[1], final, num_fires, -(-_largest(left) // self.max_spikes), raster)
 
 
 NEURONS: dict[str, Callable[[Layer, Fire, int], Neuron]] = {"up_down": UpDown, "two_phase": TwoPhase, "dual": Dual, "fire_only": FireOnly}
@@ -180,7 +180,7 @@ def _scan(layer: Layer, train: SpikeTrain, target: Floor, lowest: int, highest: 
         counts = fires.clone() if counts is None else counts.add_(fires)
         if keep_raster:
             raster.append(fires[0].clone())
-        num_fires += _total(fires)
+        num_fires += int(total(fires, highest))
     assert sums is not None and counts is not None  # a window has at least one timestep
     return sums, counts, num_fires, raster
 
@@ -190,28 +190,23 @@ def _drain(window: Fired, target: Tensor, type: IntType, max_spikes: int, keep_r
     counts = window.counts
     settled = torch.minimum(torch.maximum(target, counts.clamp(max=type.min)), counts.clamp(min=type.max))
     left = settled - counts
+    most = _largest([left])
     raster = window.raster + (_drain_raster([left[0], torch.zeros_like(left[0])], max_spikes, len(window.raster)) if keep_raster else [])
-    return Fired(window.sums, settled.clamp_(type.min, type.max), window.num_fires + _total(left), _num_drain_timesteps([left], max_spikes), raster)
+    return Fired(window.sums, settled.clamp_(type.min, type.max), window.num_fires + int(total(left, most)), -(-most // max_spikes), raster)
 
 
-def _num_drain_timesteps(left: list[Tensor], max_spikes: int) -> int:
-    most = max((int(side.abs().max()) for side in left if side.numel()), default=0)
-    return -(-most // max_spikes)
+def _largest(left: list[Tensor]) -> int:
+    return max((int(side.abs().max()) for side in left if side.numel()), default=0)
 
 
 def _drain_raster(left: list[Tensor], max_spikes: int, num_timesteps: int) -> list[Tensor]:
     """The spikes of the drain timesteps of one image: first side minus second, each firing what is left at its limit."""
-    length = _num_drain_timesteps(left, max_spikes)
-    if (num_timesteps + length) * left[0].numel() > MAX_RASTER:
+    length = -(-_largest(left) // max_spikes)
+    if num_timesteps + length > MAX_TIMESTEPS or (num_timesteps + length) * left[0].numel() > MAX_RASTER:
         raise SimulationError(f"a raster of {num_timesteps + length} timesteps of {left[0].numel()} neurons is too large", cure="ask for another layer")
-    raster = []
+    raster: list[Tensor] = []
     for _ in range(length):
         plus, minus = (side.clamp(-max_spikes, max_spikes) for side in left)
         raster.append(plus - minus)
         left = [left[0] - plus, left[1] - minus]
     return raster
-
-
-def _total(fires: Tensor) -> int:
-    """All spikes of one timestep, up or down; float32 could not always hold their sum."""
-    return int(fires.abs().sum(dtype=torch.float64))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from memspike.errors import FileRefused, ModelError
+from memspike.errors import FileRefused, ModelError, TrainingError
 from memspike.network import QuantizedNetwork
 from memspike.trainer import signals, weights
 from memspike.trainer.baselines import direct, dynamic_fixed_point
@@ -94,6 +94,7 @@ class Training:
         self.name = name or type(model).__name__.lower()
         self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), seed
         self.data, self.device, self.watcher = data, device, watcher or Silence()
+        _check_device(device)
         self.pretrained = pretrained is not None
         self.progress = Progress()
         self.notes: dict[str, Any] = {}
@@ -101,6 +102,8 @@ class Training:
         if pretrained is not None:
             _fill(model, pretrained)
         traced = trace(model, shape)
+        if (mean is None) != (std is None):
+            raise TrainingError("mean and std belong together, got one of them", cure="give both --mean and --std, or neither")
         if mean is not None and std is not None:
             model, note = normalize(model, traced, mean, std)
             self.notes["normalization"] = note
@@ -226,7 +229,7 @@ def recipe_for(model: nn.Module) -> Recipe:
     return next((RECIPES[name] for name, kind in MODELS.items() if type(model) is kind), Recipe())
 
 
-def load_model(name: str, channels: int, classes: int, seed: int = 0) -> nn.Module:
+def load_model(name: str, channels: int = 1, classes: int = 10, seed: int = 0) -> nn.Module:
     """A reference network by name, or `package.module:function` of your own, called without arguments; initialised from `seed`.
 
     Raises ModelError when there is none, or when it gives no nn.Module.
@@ -249,7 +252,10 @@ def _import_model(name: str) -> nn.Module:
         ) from error
     finally:
         sys.path.remove(os.getcwd())
-    model = made() if callable(made) and not isinstance(made, nn.Module) else made
+    try:
+        model = made() if callable(made) and not isinstance(made, nn.Module) else made
+    except Exception as error:  # whatever a user's own function raises
+        raise ModelError(f"{name!r} raised {type(error).__name__}: {error}", cure="it is called without arguments and returns an nn.Module") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name!r} gives {type(model).__name__}, expected an nn.Module")
     return model
@@ -287,6 +293,13 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         model.load_state_dict(dict(state))
     except RuntimeError as error:
         raise ModelError(f"the weights do not fit {type(model).__name__}: {error}") from error
+
+
+def _check_device(device: str) -> None:
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise TrainingError(f"no device {device!r}", cure="devices: cpu, cuda")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise TrainingError("torch finds no CUDA device here", cure="use --device cpu; `memspike doctor` shows what torch can use")
 
 
 def _check_scores(net: Net, data: Data) -> None:

@@ -87,7 +87,7 @@
     before = root.dataset.theme || "automatic";
     plots.forEach((plot) => { drawn.add(plot); });
     choose("light");
-    plots.forEach((plot) => Plotly.relayout(plot, { width: { wide: 660, half: 320, small: 210 }[plot.parentNode.className] || 320 }));
+    plots.forEach((plot) => Plotly.relayout(plot, { width: { wide: 630, half: 290, small: 180 }[plot.parentNode.className] || 290 }));
   });
   window.addEventListener("afterprint", () => choose(before));
 })();

@@ -1,0 +1,145 @@
+"""The command line: verbs on saved files, JSON, exit codes, and errors that help."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from memspike import __version__
+from memspike.program import Program
+from memspike.storage import load
+
+SHORT = ["--epochs", "3", "--convergence-epochs", "1", "--finetune-epochs", "2"]
+
+
+def memspike(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "memspike", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every verb has run once, one after the other, on the embedded digits."""
+    folder = tmp_path_factory.mktemp("verbs")
+    for words in (
+        ["train", "--out", "net.safetensors", *SHORT],
+        ["compile", "net.safetensors", "--out", "program.safetensors"],
+        ["map", "program.safetensors", "--chip", "predictive", "--copies", "conv1.sum=2", "--out", "mapping.safetensors"],
+        ["simulate", "program.safetensors", "--save", "ideal.npz"],
+        ["simulate", "mapping.safetensors", "--fidelity", "spike", "--limit", "20", "--raster", "conv1", "--save", "spike.npz", "--json"],
+        ["estimate", "mapping.safetensors", "spike.npz", "--save", "cost.json"],
+    ):
+        done = memspike(*words, cwd=folder)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        (folder / f"{words[0]}-{words[1]}.out").write_text(done.stdout)
+    return folder
+
+
+def test_compile_prints_the_program_that_it_saves(files: Path) -> None:
+    program = load(files / "program.safetensors", Program)
+    assert (files / "compile-net.safetensors.out").read_text() == str(program)
+    assert memspike("show", files / "program.safetensors").stdout == str(program)
+
+
+def test_simulate_saves_the_counts_that_went_in_and_the_integers_that_came_out(files: Path) -> None:
+    program = load(files / "program.safetensors", Program)
+    for name, number in (("ideal", 360), ("spike", 20)):
+        saved = np.load(files / f"{name}.npz")
+        assert saved["images"].shape == (number, 1, 8, 8)
+        np.testing.assert_array_equal(saved["scores"], program.evaluate(saved["images"]))
+
+
+def test_json_goes_to_stdout_and_is_the_same_number(files: Path) -> None:
+    found = json.loads((files / "simulate-mapping.safetensors.out").read_text())
+    saved = np.load(files / "spike.npz")
+    assert found["accuracy"] == np.mean(saved["scores"].argmax(1) == saved["labels"])
+    assert found["num_images"] == 20
+    assert found["fidelity"] == "spike"
+
+
+def test_estimate_says_what_it_saves(files: Path) -> None:
+    found = json.loads(memspike("estimate", files / "mapping.safetensors", files / "spike.npz", "--json").stdout)
+    assert found["energy_j"] == pytest.approx(sum(part["energy_j"] for part in found["components"].values()))
+    assert found["area_m2"] == pytest.approx(sum(part["area_m2"] for part in found["components"].values()))
+
+
+def test_a_flipped_byte_is_refused_with_exit_code_3(files: Path, tmp_path: Path) -> None:
+    data = bytearray((files / "program.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(data)
+    done = memspike("simulate", tmp_path / "flipped.safetensors")
+    assert done.returncode == 3
+    assert "SHA-256" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["run", "--data", "nowhere/at/all"], 2, "nowhere/at/all"),
+        (["run", "--model", "lenet", "--data", "digits"], 2, "fails on an image of [1, 8, 8]"),
+        (["run", "--model", "lenett"], 2, "no model 'lenett'"),
+        (["run", "--model", "json:dumps"], 2, "json:dumps"),
+        (["run", "--chip", "predictiv"], 2, "predictive"),
+        (["run", "--bits", "9"], 2, "--bits"),
+        (["run", "--layer-bits", "conv1"], 2, "expected LAYER=ACTIVATION/WEIGHT"),
+        (["run", "--layer-bits", "nothing=4/4"], 2, "no layer is called 'nothing'"),
+        (["run", "--mean", "a,b", "--std", "1"], 2, "expected numbers with commas between"),
+        (["run", "--mean", "0.5"], 2, "--std"),
+        (["run", "--device", "abacus"], 2, "abacus"),
+        (["simulate", "no-such-file.safetensors"], 3, "no-such-file.safetensors"),
+        (["report", "no-such-run"], 3, "no-such-run"),
+        (["simulat"], 2, "simulate"),
+        (["train"], 2, "--out"),
+    ],
+)
+def test_a_users_mistake_gets_a_message_and_an_exit_code(words: list[str], code: int, says: str, tmp_path: Path) -> None:
+    done = memspike(*words, cwd=tmp_path)
+    assert says in done.stderr
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_every_verb_has_help_with_an_example() -> None:
+    from memspike.cli import app
+
+    for verb in ("run", "train", "compile", "map", "simulate", "estimate", "report"):
+        shown = CliRunner().invoke(app, [verb, "--help"])
+        assert shown.exit_code == 0
+        assert f"memspike {verb}" in shown.output.split("Example")[1]
+
+
+def test_version_and_doctor() -> None:
+    assert memspike("--version").stdout == f"memspike {__version__}\n"
+    shown = memspike("doctor").stdout
+    assert "torch" in shown
+    assert "instructions" in shown
+
+
+def test_chips_lists_what_ships() -> None:
+    shown = memspike("chips").stdout
+    assert "predictive" in shown
+    assert "liu2018" in shown
+    assert "fitted" in shown
+
+
+def test_an_interrupted_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
+    """kill -9 in the middle; the same command ends in the very file that an unbroken one writes."""
+    words = ["train", "--out", "net.safetensors", "--epochs", "6", "--convergence-epochs", "1", "--finetune-epochs", "2", "--batch-size", "32"]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    unbroken.mkdir()
+    broken.mkdir()
+    assert memspike(*words, cwd=unbroken).returncode == 0
+    process = subprocess.Popen([sys.executable, "-m", "memspike", *words], cwd=broken, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    while "epoch   3/6" not in process.stderr.readline():
+        pass
+    process.kill()
+    process.wait()
+    assert not (broken / "net.safetensors").exists()
+    assert memspike(*words, cwd=broken).returncode == 0
+    assert (broken / "net.safetensors").read_bytes() == (unbroken / "net.safetensors").read_bytes()

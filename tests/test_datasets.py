@@ -1,0 +1,517 @@
+"""Data sets: the embedded digits, real parquet files, .npz files and image folders; every refusal in its exact words."""
+
+import hashlib
+import io
+import os
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memspike import datasets
+from memspike.errors import DataError
+from memspike.files import write_arrays
+from memspike.integer import IntType, to_counts
+
+DATA = Path(os.environ.get("MEMSPIKE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+ROOT = Path(__file__).parents[1]
+RNG = np.random.default_rng(0)
+KINDS = datasets.KINDS
+
+
+def real(name: str) -> Path:
+    """The folder of a real data set, or a skip that says what is missing."""
+    if not (DATA / name / "train.parquet").is_file():
+        pytest.skip(f"{DATA / name / 'train.parquet'} is missing; set MEMSPIKE_DATA to the folder that holds {name}/train.parquet")
+    return DATA / name
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, so that nothing decoded elsewhere is believed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "memspike"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("something wanted the network")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def png(shape: tuple[int, ...], kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, shape).astype(np.uint8)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def save_parquet(path: Path, rows: int = 4, *, image: str = "image", label: str = "label", cells: list | None = None, labels: list | None = None) -> None:
+    """A parquet file in the hub's layout, without the hub's own metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = cells if cells is not None else [{"bytes": png((5, 4)), "path": None} for _ in range(rows)]
+    labels = labels if labels is not None else [i % 2 for i in range(rows)]
+    pq.write_table(pa.table({image: cells, label: labels}), path)
+
+
+def npz(tmp_path: Path, **changes: object) -> Path:
+    arrays = {
+        "train_images": RNG.integers(0, 256, (6, 5, 4)).astype(np.uint8),
+        "train_labels": np.array([0, 1, 2, 0, 1, 2]),
+        "test_images": RNG.integers(0, 256, (3, 5, 4)).astype(np.uint8),
+        "test_labels": np.array([2, 1, 0]),
+    } | changes
+    return write_arrays(tmp_path / "mine.npz", {name: np.asarray(array) for name, array in arrays.items() if array is not None})
+
+
+def save_images(folder: Path, train: dict[str, int], test: dict[str, int], shape: tuple[int, ...] = (5, 4)) -> Path:
+    for split, classes in (("train", train), ("test", test)):
+        for name, count in classes.items():
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                (folder / split / name / f"{number}.png").write_bytes(png(shape))
+    return folder
+
+
+# The embedded digits
+
+
+def test_the_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    theirs = load_digits()
+    _, test = train_test_split(np.arange(1797), test_size=360, stratify=theirs.target, random_state=0)
+    test = np.sort(test)
+    train = np.setdiff1d(np.arange(1797), test)
+    pixels = np.floor(theirs.images * 255 / 16 + 0.5).astype(np.uint8)
+    data = datasets.load("digits")
+    assert data.name == "digits" and data.classes == tuple("0123456789")
+    for split, rows in ((data.train, train), (data.test, test)):
+        assert np.array_equal(split.images[:, 0], pixels[rows]) and np.array_equal(split.labels, theirs.target[rows])
+        assert not split.images.flags.writeable and not split.labels.flags.writeable
+    assert (len(data.train), len(data.test)) == (1437, 360)
+    assert (data.train.images.dtype, data.train.labels.dtype) == (np.uint8, np.int64)
+    assert "doi 10.24432/C50P49" in data.source
+
+
+def test_the_digest_is_of_the_meaning_and_never_changes() -> None:
+    data = datasets.load("digits")
+    assert data.digest == "10335b048dd7f543e2b496f1a481147bd7ea7612403a9865f2b17761cefcc3fd"
+    arrays = (data.train.images, data.train.labels, data.test.images, data.test.labels)
+    text = b"".join(f"{a.dtype.str} {list(a.shape)} ".encode() + a.tobytes() for a in arrays)
+    assert data.digest == hashlib.sha256(text).hexdigest() != data.limited(500, 360).digest
+
+
+def test_the_digits_are_small() -> None:
+    assert (ROOT / "src" / "memspike" / "digits.npz").stat().st_size < 50_000
+    note = (ROOT / "src" / "memspike" / "digits.md").read_text()
+    assert "Source." in note and "Licence." in note
+
+
+def test_counts_follow_the_one_rule() -> None:
+    split = datasets.load("digits").test
+    for bits in (1, 4, 8):
+        counts = split.counts(IntType(bits))
+        assert counts.dtype == np.int64 and np.array_equal(counts, to_counts(split.images, IntType(bits)))
+    assert split.counts(IntType(4)).max() == 15
+
+
+# Real data
+
+
+@pytest.mark.usefixtures("no_network")
+def test_mnist_is_the_original_and_is_kept_decoded(cache: Path) -> None:
+    folder = real("mnist")
+    data = datasets.load(str(folder))
+    assert (data.name, data.classes, data.source) == ("mnist", tuple("0123456789"), str(folder))
+    sums = {
+        "train": ("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
+        "test": ("2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
+    }
+    for split, (images, labels) in ((data.train, sums["train"]), (data.test, sums["test"])):
+        n = len(split)
+        assert hashlib.md5(struct.pack(">4i", 2051, n, 28, 28) + split.images.tobytes()).hexdigest() == images
+        assert hashlib.md5(struct.pack(">2i", 2049, n) + split.labels.astype(np.uint8).tobytes()).hexdigest() == labels
+    (kept,) = cache.iterdir()
+    start = time.perf_counter()
+    again = datasets.load(folder)
+    assert again.digest == data.digest and again.classes == data.classes and time.perf_counter() - start < 2
+    assert list(cache.iterdir()) == [kept]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_cifar10_has_its_shapes_and_classes() -> None:
+    data = datasets.load(real("cifar10"), num_train=5000)
+    assert data.train.images.shape == (5000, 3, 32, 32) and data.test.images.shape == (10_000, 3, 32, 32)
+    assert data.classes == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert np.bincount(data.test.labels).tolist() == [1000] * 10
+    # JPEG keeps colours near their own: the mean of the original test set is known to be about (0.494, 0.485, 0.450).
+    assert np.allclose(data.test.images.mean(axis=(0, 2, 3)) / 255, (0.494, 0.485, 0.450), atol=0.005)
+
+
+# Parquet folders
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("below", [".", "data", "plain_text"])
+def test_a_parquet_folder_in_any_layout_of_the_hub(below: str, tmp_path: Path, cache: Path) -> None:
+    cells = [{"bytes": png((5, 4, 3)), "path": None} for _ in range(6)]
+    save_parquet(tmp_path / "mine" / below / "train-00001-of-00002.parquet", image="img", label="fine_label", cells=cells[3:], labels=[1, 2, 0])
+    save_parquet(tmp_path / "mine" / below / "train-00000-of-00002.parquet", image="img", label="fine_label", cells=cells[:3], labels=[0, 1, 2])
+    save_parquet(tmp_path / "mine" / below / "test-00000-of-00001.parquet", image="img", label="fine_label", cells=cells[:1], labels=[0])
+    data = datasets.load(tmp_path / "mine")
+    assert data.name == "mine" and data.classes == ("0", "1", "2") and data.train.labels.tolist() == [0, 1, 2, 1, 2, 0]
+    expected = [np.asarray(Image.open(io.BytesIO(cell["bytes"]))).transpose(2, 0, 1) for cell in cells]
+    assert np.array_equal(data.train.images, expected)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path) -> None:
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+    data = datasets.load(tmp_path / "mine")
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    wrong = np.load(kept)
+    write_arrays(tmp_path / "wrong.npz", {**wrong, "train_labels": 1 - wrong["train_labels"]})
+    for damage in (whole[:-40], b"", whole[:300] + bytes([whole[300] ^ 255]) + whole[301:], (tmp_path / "wrong.npz").read_bytes()):
+        kept.write_bytes(damage)
+        assert datasets.load(tmp_path / "mine").digest == data.digest
+        assert kept.read_bytes() == whole
+
+
+def test_other_bytes_are_another_cache_and_no_cache_is_no_harm(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+    first = datasets.load(tmp_path / "mine")
+    save_parquet(tmp_path / "mine" / "test.parquet")
+    assert datasets.load(tmp_path / "mine").digest != first.digest and len(list(cache.iterdir())) == 2
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
+    assert datasets.load(tmp_path / "mine").train.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_loading_prints_nothing_and_leaves_the_bars_as_they_were(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import datasets as library
+
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+    before = library.are_progress_bars_disabled()
+    datasets.load(tmp_path / "mine")
+    assert library.are_progress_bars_disabled() == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_grey_palette_and_alpha_images_become_one_or_three_channels(tmp_path: Path) -> None:
+    picture = Image.fromarray(RNG.integers(0, 256, (5, 4, 3)).astype(np.uint8))
+    for mode, channels in (("1", 1), ("L", 1), ("LA", 1), ("RGB", 3), ("RGBA", 3), ("P", 3), ("CMYK", 3)):
+        buffer = io.BytesIO()
+        picture.convert(mode).save(buffer, "TIFF")
+        assert datasets._decode(buffer.getvalue(), "here").shape == (channels, 5, 4), mode
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (
+            {"image": "picture"},
+            "{path}, train: has no column 'image' or 'img'; it has picture, label\n  rename the column",
+        ),
+        (
+            {"label": "class"},
+            "{path}, train: has no column 'label' or 'labels' or 'fine_label'; it has image, class\n  rename the column",
+        ),
+        (
+            {"labels": ["a", "b", "a", "b"]},
+            "{path}, train: labels are object [4], such as 'a'; expected integers [n]\n  number the classes from 0",
+        ),
+        (
+            {"labels": [0.0, 1.0, 0.5, 1.0]},
+            "{path}, train: labels are object [4], such as '0.0'; expected integers [n]\n  number the classes from 0",
+        ),
+        (
+            {"labels": [0, None, 1, 0]},
+            "{path}, train: labels are object [4], such as '0'; expected integers [n]\n  number the classes from 0",
+        ),
+        (
+            {"labels": [1, 2, 1, 2]},
+            "{path}: training labels are 1, 2; expected 0 to 1\n  number the classes from 0, leaving none out",
+        ),
+        (
+            {"cells": [{"bytes": b"not an image", "path": None}] * 4},
+            "{path}, train, row 0: is no image that can be decoded: cannot identify image file",
+        ),
+        (
+            {"cells": [{"bytes": None, "path": "x.png"}] * 4},
+            "{path}, train, row 0: holds no image bytes but NoneType",
+        ),
+        (
+            {"cells": [{"bytes": png((5, 4)), "path": None}] * 3 + [{"bytes": png((5, 4, 3)), "path": None}]},
+            "{path}, train, row 3: is [3, 5, 4], the first image is [1, 5, 4] [channels, height, width]\n  bring all images to one size and one mode first",
+        ),
+    ],
+)
+def test_a_mistake_in_parquet_is_named(train: dict, said: str, tmp_path: Path, cache: Path) -> None:
+    save_parquet(tmp_path / "mine" / "train.parquet", **train)
+    save_parquet(tmp_path / "mine" / "test.parquet")
+    with pytest.raises(DataError) as caught:
+        datasets.load(tmp_path / "mine")
+    assert str(caught.value).startswith(said.format(path=tmp_path / "mine"))
+    assert not cache.exists()
+
+
+def test_a_truncated_image_and_a_broken_parquet_file_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = png((50, 40))
+    save_parquet(tmp_path / "mine" / "train.parquet", cells=[{"bytes": whole[: len(whole) // 2], "path": None}] * 4)
+    save_parquet(tmp_path / "mine" / "test.parquet")
+    with pytest.raises(DataError, match="train, row 0: is no image that can be decoded"):
+        datasets.load(tmp_path / "mine")
+    capfd.readouterr()
+    (tmp_path / "mine" / "train.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match="mine: cannot be read: .*\n  check that the parquet files are whole and alike"):
+        datasets.load(tmp_path / "mine")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_without_test_or_with_several_sets_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    save_parquet(folder / "one" / "train.parquet")
+    with pytest.raises(DataError) as caught:
+        datasets.load(folder)
+    assert str(caught.value) == f"{folder}: has no test split; it has train\n  a data set needs 'train' and 'test'"
+    save_parquet(folder / "two" / "train.parquet")
+    with pytest.raises(DataError) as caught:
+        datasets.load(folder)
+    assert str(caught.value) == f"{folder}: holds several data sets: one, two\n  name the folder of one of them"
+
+
+def test_without_the_library_the_cure_is_an_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for name in (tmp_path / "mine", "ylecun/mnist"):
+        with pytest.raises(DataError) as caught:
+            datasets.load(name)
+        assert str(caught.value) == "parquet files and hub data sets need the 'datasets' library\n  pip install 'memspike[data]'"
+
+
+# The hub: the same code, with the library's download replaced
+
+
+def test_a_hub_name_runs_through_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets as library
+
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+    local = datasets.load(tmp_path / "mine")
+    asked: list[str] = []
+    original = library.load_dataset
+
+    def load_dataset(name: str) -> object:  # as the hub answers: every split at once
+        asked.append(name)
+        files = {split: str(tmp_path / "mine" / f"{split}.parquet") for split in ("train", "test")}
+        return original("parquet", data_files=files, cache_dir=str(tmp_path / "library"))
+
+    monkeypatch.setattr(library, "load_dataset", load_dataset)
+    data = datasets.load("ylecun/mnist")
+    assert asked == ["ylecun/mnist"] and data.name == "mnist" and data.source == "hub data set ylecun/mnist" and data.digest == local.digest
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets as library
+
+    def offline(name: str) -> None:
+        raise ConnectionError(f"Couldn't reach '{name}' on the Hub\nand many more lines")
+
+    monkeypatch.setattr(library, "load_dataset", offline)
+    with pytest.raises(DataError) as caught:
+        datasets.load("ylecun/mnist")
+    assert str(caught.value) == (
+        "ylecun/mnist: there is no such folder, and the hub gave none: Couldn't reach 'ylecun/mnist' on the Hub\n"
+        "  check the name and the network; without one, download the parquet files elsewhere and give their folder"
+    )
+
+
+# .npz files
+
+
+@pytest.mark.parametrize("layout", ["none", "first", "last"])
+def test_an_npz_with_channels_anywhere(layout: str, tmp_path: Path) -> None:
+    plain = RNG.integers(0, 256, (6, 3, 5, 4)).astype(np.uint8)
+    stored = {"none": plain[:, 0], "first": plain, "last": plain.transpose(0, 2, 3, 1)}[layout]
+    data = datasets.load(npz(tmp_path, train_images=stored, test_images=stored[:3], classes=["cat", "dog", "owl"]))
+    assert np.array_equal(data.train.images, plain[:, :1] if layout == "none" else plain)
+    assert (data.name, data.classes, data.source) == ("mine", ("cat", "dog", "owl"), str(tmp_path / "mine.npz"))
+    assert data.test.labels.tolist() == [2, 1, 0]
+
+
+U8 = np.uint8
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"test_labels": None},
+            "{path}: has no array 'test_labels'; it has train_images, train_labels, test_images\n"
+            "  name the arrays train_images, train_labels, test_images, test_labels",
+        ),
+        (
+            {"train_images": np.full((6, 5, 4), np.nan)},
+            "{path}, train_images: images are float64; expected uint8, 0 (black) to 255\n  scale them and use astype('uint8')",
+        ),
+        (
+            {"train_images": np.zeros((6, 20), U8)},
+            "{path}, train_images: images have the shape [6, 20]; expected [n, height, width], with channels first or last",
+        ),
+        (
+            {"train_images": np.zeros((6, 5, 4, 2), U8)},
+            "{path}, train_images: images [6, 5, 4, 2] have neither 1 nor 3 channels, first or last\n"
+            "  save them as [n, height, width], or with 1 or 3 channels",
+        ),
+        (
+            {"train_images": np.zeros((6, 3, 4, 3), U8)},
+            "{path}, train_images: images [6, 3, 4, 3] could have channels first or last\n  save them as [n, height, width], or with 1 or 3 channels",
+        ),
+        (
+            {"train_labels": np.array([0, 1, 2, 0, 1, 0.5])},
+            "{path}, train_labels: labels are float64 [6], such as '0.0'; expected integers [n]\n  number the classes from 0",
+        ),
+        (
+            {"train_labels": np.zeros((6, 1), int)},
+            "{path}, train_labels: labels are int64 [6, 1], such as '0'; expected integers [n]\n  number the classes from 0",
+        ),
+        (
+            {"train_labels": np.array([1, 2, 3, 1, 2, 3])},
+            "{path}: training labels are 1, 2, 3; expected 0 to 2\n  number the classes from 0, leaving none out",
+        ),
+        (
+            {"train_labels": np.array([0, 2, 10**9, 0, 2, 2])},
+            "{path}: training labels are 0, 2, 1000000000; expected 0 to 2\n  number the classes from 0, leaving none out",
+        ),
+        (
+            {"test_labels": np.array([0, 3, 1])},
+            "mine, test: image 1 has the label 3; labels of 3 classes are 0 to 2\n  number the classes from 0",
+        ),
+        (
+            {"test_labels": np.array([0, -1, 1])},
+            "mine, test: image 1 has the label -1; labels of 3 classes are 0 to 2\n  number the classes from 0",
+        ),
+        (
+            {"classes": ["a", "b", "c", "d"], "test_labels": np.array([0, 3, 1])},
+            "mine: class 'd' is in test but not in train\n  nothing can learn a class that it never sees",
+        ),
+        (
+            {"test_labels": np.array([0, 1])},
+            "mine, test: has images [3, 1, 5, 4] and labels [2]; expected [n, channels, height, width] and [n]",
+        ),
+        (
+            {"test_images": np.zeros((0, 5, 4), U8), "test_labels": np.zeros(0, int)},
+            "mine, test: holds no images",
+        ),
+        (
+            {"test_images": np.zeros((3, 5, 5), U8)},
+            "mine: images are [1, 5, 4] in train and [1, 5, 5] in test; all must have one size\n  resize them first",
+        ),
+    ],
+)
+def test_a_mistake_in_an_npz_is_named(changes: dict, said: str, tmp_path: Path) -> None:
+    path = npz(tmp_path, **changes)
+    with pytest.raises(DataError) as caught:
+        datasets.load(path)
+    assert str(caught.value) == said.format(path=path)
+
+
+def test_an_npz_of_python_objects_is_never_opened(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, train_images=np.array([{}], dtype=object))
+    with pytest.raises(DataError) as caught:
+        datasets.load(path)
+    assert str(caught.value) == f"{path}: is no .npz file, or is damaged: an array holds Python objects"
+
+
+# Image folders
+
+
+def test_an_image_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "pets", {"dog": 2, "cat": 3}, {"dog": 1})
+    (folder / "train" / "cat" / ".DS_Store").touch()
+    (folder / "train" / "cat" / "notes.txt").touch()
+    data = datasets.load(folder)
+    assert data.name == "pets" and data.classes == ("cat", "dog") and data.train.labels.tolist() == [0, 0, 0, 1, 1] and data.test.labels.tolist() == [1]
+    files = [folder / "train" / name for name in ("cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png", "dog/1.png")]
+    assert np.array_equal(data.train.images[:, 0], [np.asarray(Image.open(file)) for file in files])
+
+
+def test_a_mistake_in_an_image_folder_is_named(tmp_path: Path) -> None:
+    def refused(folder: Path) -> str:
+        with pytest.raises(DataError) as caught:
+            datasets.load(folder)
+        return str(caught.value).replace(str(tmp_path), "")
+
+    never = "\n  nothing can learn a class that it never sees"
+    assert refused(save_images(tmp_path / "a", {"cat": 1}, {"cat": 1, "dog": 1})) == f"/a: class 'dog' is in test but not in train{never}"
+    assert refused(save_images(tmp_path / "b", {"cat": 1, "dog": 0}, {"cat": 1, "dog": 1})) == f"b: class 'dog' is in test but not in train{never}"
+    assert refused(save_images(tmp_path / "c", {"cat": 1}, {})) == "/c: has no test split; it has train\n  a data set needs 'train' and 'test'"
+    assert refused(save_images(tmp_path / "d", {"cat": 0}, {"cat": 0})) == "d, train: holds no images"
+    odd = save_images(tmp_path / "e", {"cat": 2}, {"cat": 1})
+    (odd / "train" / "cat" / "1.png").write_bytes(png((6, 4)))
+    sizes = "[1, 6, 4], the first image is [1, 5, 4] [channels, height, width]"
+    assert refused(odd) == f"/e/train/cat/1.png: is {sizes}\n  bring all images to one size and one mode first"
+    deep = save_images(tmp_path / "f", {"cat": 1}, {"cat": 1})
+    Image.fromarray(np.zeros((5, 4), np.uint16)).save(deep / "train" / "cat" / "0.png")
+    assert refused(deep) == "/f/train/cat/0.png: is an image of mode I;16, with more than 8 bits per pixel\n  convert it to 8 bits"
+    (tmp_path / "g").mkdir()
+    assert refused(tmp_path / "g") == f"/g: holds neither train*.parquet files nor folders train/<class>\n  data sets are: {KINDS}"
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mnist", f"no data set is called 'mnist'\n  did you mean 'ylecun/mnist'? data sets are: {KINDS}"),
+        ("CIFAR-10", f"no data set is called 'CIFAR-10'\n  did you mean 'uoft-cs/cifar10'? data sets are: {KINDS}"),
+        ("digit", f"no data set is called 'digit'\n  did you mean 'digits'? data sets are: {KINDS}"),
+        ("xyzzy", f"no data set is called 'xyzzy'\n  data sets are: {KINDS}"),
+        ("./nowhere", "./nowhere: does not exist\n  check the path"),
+        ("nowhere/mine.npz", "nowhere/mine.npz: does not exist\n  check the path"),
+        (Path("nowhere"), "nowhere: does not exist\n  check the path"),
+        ("a/b/c", "a/b/c: does not exist\n  check the path"),
+        (str(ROOT / "pyproject.toml"), f"{ROOT / 'pyproject.toml'}: is no data set\n  data sets are: {KINDS}"),
+    ],
+)
+def test_a_wrong_name_is_refused_in_words(name: str | Path, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        datasets.load(name)
+    assert str(caught.value) == said
+
+
+# Splits and limits
+
+
+def test_a_limit_spreads_evenly_and_keeps_the_order() -> None:
+    data = datasets.load("digits")
+    small = datasets.load("digits", num_train=100, num_test=7)
+    assert len(small.train) == 100 and np.array_equal(small.train.images, data.train.images[np.arange(100) * 1437 // 100])
+    assert np.array_equal(small.test.labels, data.test.labels[np.arange(7) * 360 // 7])
+    assert data.limited() is data and data.limited(10**6, 10**6).digest == data.digest
+    with pytest.raises(DataError, match="num_test is 0; expected at least 1"):
+        data.limited(num_test=0)
+
+
+def test_a_split_takes_no_floats() -> None:
+    with pytest.raises(DataError, match="a split has images of uint8 and integer labels, not float64 and int64"):
+        datasets.Split(np.zeros((1, 1, 2, 2)), np.zeros(1, np.int64))  # pyright: ignore[reportArgumentType]

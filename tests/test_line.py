@@ -1,0 +1,115 @@
+"""The whole line: what a run leaves behind, and that it is what the parts say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memspike import datasets, line, storage
+from memspike.compiler import compile as compile_network
+from memspike.errors import MemspikeError
+from memspike.mapping import Mapping
+from memspike.network import QuantizedNetwork
+from memspike.program import Program
+
+
+class Silence:
+    def phase(self, text: str) -> None: ...
+    def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None: ...
+    def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None: ...
+    def images(self, what: str, done: int, total: int) -> None: ...
+
+
+SHORT = {"epochs": 3, "convergence_epochs": 1, "finetune_epochs": 2}
+EVERYTHING = line.Order(model="networks:Everything", activation_bits=4, weight_bits=3, changes=SHORT, cost_images=4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, line.Run]:
+    """A run of the network that has every supported layer."""
+    out = tmp_path_factory.mktemp("runs") / "everything"
+    return out, line.run(EVERYTHING, out, Silence())
+
+
+def test_a_network_with_every_layer_walks_the_line_bit_exact(finished: tuple[Path, line.Run]) -> None:
+    _, run = finished
+    checks = run.summary["checks"]
+    assert checks["spike_equals_program"]
+    assert checks["images_checked"] == 360
+    assert checks["predictions_changed_by_compiling"] == 0
+    assert set(checks["differing_counts"].values()) == {0}
+    words = {op.word for op in run.program.ops}
+    assert words == {"conv2d", "dense", "fire", "charge", "add", "sum_pool2d", "max_pool2d", "flatten", "concat"}
+    assert any(getattr(op, "groups", 1) > 1 for op in run.program.ops)
+
+
+def test_result_json_has_the_promised_keys_and_they_agree(finished: tuple[Path, line.Run]) -> None:
+    out, run = finished
+    summary = json.loads((out / "result.json").read_text())
+    assert summary == json.loads(json.dumps(run.summary))
+    assert set(summary["accuracy"]) == {"fp32", "program", "direct", "dynamic_fixed_point_8"}
+    assert summary["bits"] == {"activation": 4, "weight": 3, "image": 4}
+    assert summary["num_test_images"] == 360
+    for name in ("cost", "baseline"):
+        assert set(summary[name]) == {"latency_s", "throughput_hz", "energy_j", "area_m2"}
+        assert all(value > 0 for value in summary[name].values())
+    ratio, cost, baseline = summary["ratio"], summary["cost"], summary["baseline"]
+    assert ratio["speedup"] == pytest.approx(baseline["latency_s"] / cost["latency_s"])
+    assert ratio["energy_saving"] == pytest.approx(1 - cost["energy_j"] / baseline["energy_j"])
+    assert ratio["area_saving"] == pytest.approx(1 - cost["area_m2"] / baseline["area_m2"])
+    assert summary["chips"]["predictive"]["ratio"] == ratio
+    assert set(summary["chips"]) == {"predictive", "liu2018"}
+    assert {"program_digest", "chip_digest", "seed", "data", "memspike", "torch"} <= set(summary["provenance"])
+
+
+def test_the_accuracy_printed_is_the_programs(finished: tuple[Path, line.Run]) -> None:
+    out, run = finished
+    program = storage.load(out / "program.safetensors", Program)
+    test = datasets.load("digits").test
+    predictions = program.evaluate(test.counts(program.input_type.type)).argmax(axis=1)
+    assert run.summary["accuracy"]["program"] == np.mean(predictions == test.labels)
+
+
+def test_the_saved_things_belong_together(finished: tuple[Path, line.Run]) -> None:
+    out, run = finished
+    program = storage.load(out / "program.safetensors", Program)
+    assert compile_network(storage.load(out / "network.safetensors", QuantizedNetwork)) == program
+    assert storage.load(out / "mapping.safetensors", Mapping).program == program
+    assert run.summary["provenance"]["program_digest"] == program.digest()
+
+
+def test_a_finished_run_is_not_overwritten(finished: tuple[Path, line.Run]) -> None:
+    out, _ = finished
+    with pytest.raises(MemspikeError, match="holds a finished run"):
+        line.run(EVERYTHING, out, Silence())
+
+
+def test_an_unfinished_run_takes_its_own_order_only(tmp_path: Path) -> None:
+    line.claim(EVERYTHING, tmp_path / "run")
+    line.claim(EVERYTHING, tmp_path / "run")
+    with pytest.raises(MemspikeError, match="unfinished run with other options"):
+        line.claim(line.Order(seed=4), tmp_path / "run")
+
+
+def test_the_command_in_the_provenance_gives_the_order_again() -> None:
+    from typer.testing import CliRunner
+
+    from memspike import cli
+
+    order = line.Order(
+        model="lenet", data="images.npz", activation_bits=3, image_bits=8, layer_bits=(("fc*", 5, None), ("conv1", None, 2)), grid="liu2018",
+        mean=(0.5,), std=(0.25,), method="liu2018", changes={"epochs": 2, "learning_rate": 0.01},
+        chip="liu2018", also=("predictive",), encoder="random", cost_images=3,
+        check_images=9, seed=7,
+    )  # fmt: skip
+    seen: list[line.Order] = []
+
+    def catch(order: line.Order, *_: object) -> None:
+        seen.append(order)
+        raise MemspikeError("caught")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line, "run", catch)
+        CliRunner().invoke(cli.app, line.order_as_command(order).split()[1:])
+    assert seen == [order]

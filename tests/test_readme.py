@@ -1,0 +1,27 @@
+"""The README's example runs as it stands, and prints what the page says it prints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:
+    """Digits may differ in the last place between machines: accuracies to half a point, costs to a tenth."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (shown,) = re.findall(r"```text\n(accuracy .*?)```", README, re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    number = re.compile(r"\d+(?:\.\d+)?")
+    assert number.sub("#", done.stdout) == number.sub("#", shown)
+    for printed, promised in zip(number.findall(done.stdout), number.findall(shown), strict=True):
+        tolerance = 0.5 if "." in promised and float(promised) > 90 else 0.1 * float(promised)
+        assert abs(float(printed) - float(promised)) <= tolerance, f"prints {printed}, the page says {promised}"
+
+
+def test_what_the_page_links_to_exists() -> None:
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (root / target).exists(), target
