@@ -193,10 +193,13 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path) -> None:
 
 
 def test_other_bytes_are_another_cache_and_no_cache_is_no_harm(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [{"bytes": png((5, 4)), "path": None} for _ in range(4)]
+    test = tmp_path / "mine" / "test.parquet"
     for split in ("train", "test"):
-        save_parquet(tmp_path / "mine" / f"{split}.parquet")
-    first = datasets.load(tmp_path / "mine")
-    save_parquet(tmp_path / "mine" / "test.parquet")
+        save_parquet(tmp_path / "mine" / f"{split}.parquet", cells=cells, labels=[0, 1, 0, 1])
+    first, size = datasets.load(tmp_path / "mine"), test.stat().st_size
+    save_parquet(test, cells=cells, labels=[1, 0, 1, 0])
+    assert test.stat().st_size == size
     assert datasets.load(tmp_path / "mine").digest != first.digest and len(list(cache.iterdir())) == 2
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
     assert datasets.load(tmp_path / "mine").train.labels.tolist() == [0, 1, 0, 1]

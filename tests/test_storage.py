@@ -491,8 +491,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path, mon
 
 def test_a_write_replaces_whole_files_with_the_usual_rights(tmp_path: Path) -> None:
     path = storage.write_text(tmp_path / "x.txt", "old and long")
+    os.link(path, tmp_path / "reader")  # whoever has the old file open keeps all of it
     storage.write_bytes(path, b"new")
     (tmp_path / "plain").touch()
+    assert (tmp_path / "reader").read_text() == "old and long"
     assert path.read_bytes() == b"new" and path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 

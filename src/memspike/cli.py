@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from memspike.errors import CheckFailed, MemspikeError
@@ -34,17 +34,23 @@ app = typer.Typer(
 
 
 class FidelityName(StrEnum):
+    """What a simulation computes."""
+
     ideal = "ideal"
     spike = "spike"
 
 
 class EncoderName(StrEnum):
+    """How counts become spikes."""
+
     even = "even"
     burst = "burst"
     random = "random"
 
 
 class NeuronName(StrEnum):
+    """The neuron circuits."""
+
     up_down = "up_down"
     two_phase = "two_phase"
     dual = "dual"
@@ -52,11 +58,15 @@ class NeuronName(StrEnum):
 
 
 class MethodName(StrEnum):
+    """The recipes."""
+
     default = "default"
     liu2018 = "liu2018"
 
 
 class GridName(StrEnum):
+    """The weight grids."""
+
     symmetric = "symmetric"
     liu2018 = "liu2018"
 
@@ -88,7 +98,7 @@ class Listener:
         self.console = console
         self.is_live = console.is_terminal and not speech.quiet
         texts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self.progress = Progress(*texts, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True, disable=not self.is_live)
+        self.progress = Progress(*texts, TimeRemainingColumn(), TextColumn("left"), console=console, transient=True, disable=not self.is_live)
         self.tasks: dict[str, Any] = {}
         self.accuracy = ""
 
@@ -443,6 +453,8 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one clear message and an exit code, never in a traceback."""
+    # Threads that wait by spinning make a shared machine several times slower; torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=True)
     except MemspikeError as error:

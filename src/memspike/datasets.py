@@ -325,8 +325,7 @@ def _files_digest(files: dict[str, list[Path]]) -> str:
     digest = hashlib.sha256(f"{_CACHE_VERSION} {PIL.__version__}".encode())
     for split, found in files.items():
         for file in found:
-            data = read_bytes(file)
-            digest.update(f" {split} {len(data)} ".encode() + hashlib.sha256(data).digest())
+            digest.update(f" {split} ".encode() + hashlib.sha256(read_bytes(file)).digest())
     return digest.hexdigest()
 
 

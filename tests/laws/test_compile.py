@@ -53,11 +53,30 @@ def test_neurons_count_every_reachable_sum_as_the_reals_do(gain, offset, step, l
     op = Fire("y", ("x",), neurons.threshold, neurons.charge, neurons.fraction_bits, type)
     counts = op.evaluate(acc[:, None])[:, 0]
     wanted = [min(max(((unit * int(a) + Fraction(offset)) / step + Fraction(1, 2)).__floor__(), type.min), type.max) for a in acc]
-    if neurons.num_moved:  # only where two reals differ by less than any fraction bits can tell: then by one step of the sum, and the note says so
+    if neurons.num_moved:  # only where int64 has no room for more fraction bits: then by one step of the sum, and the note says so
+        assert neurons.fraction_bits == min(47, 61 - bits - IntType.smallest(low, low + size).bits)
         assert neurons.largest_move == 1
         assert np.count_nonzero(counts != wanted) <= neurons.num_moved
     else:
         assert counts.tolist() == wanted
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(1, 6), st.booleans())
+def test_with_small_fractions_no_breakpoint_moves(seed: int, bits: int, signed: bool) -> None:
+    """Sums lie exactly on breakpoints all the time, and channels of one layer need different fraction bits."""
+    rng, size, type = np.random.default_rng(seed), 100, IntType(bits, signed)
+    unit = [Fraction(int(a), int(b)) for a, b in rng.integers(1, 30, (size, 2))]
+    offset = [Fraction(int(a), int(b)) for a, b in zip(rng.integers(-300, 300, size), rng.integers(1, 9, size), strict=True)]
+    low, high, step = -rng.integers(0, 20, size), rng.integers(1, 20, size), Fraction(int(rng.integers(1, 60)), int(rng.integers(1, 12)))
+    neurons = fire(RealLayer(unit, offset, low, high, IntType.smallest(int(low.min()), int(high.max()))), step, type)
+    assert neurons.num_moved == 0
+    acc = np.arange(low.min(), high.max() + 1)[:, None] + np.zeros((1, size), np.int64)
+    counts = Fire("y", ("x",), neurons.threshold, neurons.charge, neurons.fraction_bits, type).evaluate(acc)
+    for k in range(size):
+        for a, count in zip(acc[:, k].tolist(), counts[:, k].tolist(), strict=True):
+            if low[k] <= a <= high[k]:
+                assert count == min(max(((unit[k] * a + offset[k]) / step + Fraction(1, 2)).__floor__(), type.min), type.max)
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,7 +12,7 @@ from memspike.mapping import LayerPlan, Mapping, Tile
 from memspike.reporter import Report, report
 from memspike.reporter.items import Figure, Headline, Item, Note, Section, Table
 from memspike.reporter.paper import CITATION, FIT
-from memspike.reporter.placement import placement
+from memspike.reporter.placement import placement, spikes
 from reports import Case
 
 
@@ -173,6 +173,12 @@ def test_rasters_of_both_designs_are_drawn(case: Case, full_report: Report) -> N
             assert [int(t) for t in str(down).split()] == np.flatnonzero(flat[:, int(str(neuron))] < 0).tolist()
 
 
+def test_a_layer_that_is_silent_is_said_to_be(case: Case) -> None:
+    design, baseline = case.designs[0]
+    silent = dataclasses.replace(design, result=dataclasses.replace(design.result, rasters={"conv1.sum": np.zeros((16, 4, 2, 2), np.int8)}))
+    assert "No neuron of conv1.sum, 4/4 bits, fires for the first image." in notes(spikes(silent, baseline), "plain")
+
+
 def test_the_floorplan_counts_every_crossbar_once(case: Case, full_report: Report) -> None:
     mapping = case.designs[0][0].mapping
     plan = figure(full_report.section("placement").items, "floorplan")
@@ -210,7 +216,7 @@ def test_what_is_missing_is_named_and_nothing_else_suffers(bare: Case) -> None:
     made = report(bare.network, bare.designs, bare.summary)
     said = notes(made.section("training"), "missing")
     for key in ("data", "recipe", "curves", "signals", "weights", "conversion"):
-        assert f"(`{key}`)" in said
+        assert f"(`{key}`), so they are not shown" in said
     assert len(made.section("training").items) == 6
     assert "no rasters" in notes(made.section("spikes"), "missing")
     assert "direct, dynamic_fixed_point_8" in notes(made.section("accuracy"), "missing")

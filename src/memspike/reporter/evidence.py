@@ -66,6 +66,7 @@ def standing_of(chip: Chip, row: CostRow) -> Standing:
 
 
 def softest(quantities: Iterable[Quantity]) -> Standing:
+    """The standing of the least trustworthy of them: a product is as soft as its softest factor."""
     return STANDINGS[max(STANDINGS.index(q.standing) for q in quantities)]
 
 

@@ -47,6 +47,8 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
+    """The few figures that a reader looks for first."""
+
     measures: tuple[Measure, ...]
 
 

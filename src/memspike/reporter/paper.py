@@ -25,6 +25,7 @@ def is_fitted(chip: Chip) -> bool:
 
 
 def standing_line(chip: Chip) -> str:
+    """What a ratio computed on this chip is: a prediction, or a fit."""
     return FIT if is_fitted(chip) else PREDICTED
 
 

@@ -177,14 +177,18 @@ def _levels(mapping: Mapping, number: int) -> NDArray[np.int32]:
     return levels[:_MOST_CELLS, :_MOST_CELLS]
 
 
-def _raster(design: Design, layer: str, number: int) -> Figure:
+def _raster(design: Design, layer: str, number: int) -> Item:
+    """The spikes of one layer over one window of the first image, `[neurons that are drawn, timesteps]`."""
     raster = design.result.rasters[layer]
     flat = raster.reshape(len(raster), -1)
     firing = np.flatnonzero(flat.any(axis=0))
+    if not len(firing):
+        return Note(f"No neuron of {layer}, {design.label}, fires for the first image.")
     drawn = firing[np.linspace(0, len(firing) - 1, _MOST_NEURONS).round().astype(int)] if len(firing) > _MOST_NEURONS else firing
     picture = flat[:, drawn].T
     which = f"{len(drawn)} of them, evenly spaced, are drawn" if len(drawn) < len(firing) else "all of them are drawn"
-    text = f"{len(firing)} of {flat.shape[1]} neurons fire in {len(flat)} timesteps, {int(np.abs(flat.astype(np.int64)).sum())} spikes in all; {which}. Blue counts up, orange down."
+    spikes_in_all = int(np.abs(flat.astype(np.int64)).sum())
+    text = f"{len(firing)} of {flat.shape[1]} neurons fire in {len(flat)} timesteps, {spikes_in_all} spikes in all; {which}. Blue counts up, orange down."
     rows = tuple((int(n), *(" ".join(map(str, np.flatnonzero(sign * flat[:, n] > 0))) for sign in (1, -1))) for n in drawn)
     columns = (Column("neuron"), Column("timesteps of a spike up"), Column("timesteps of a spike down"))
     title = f"{layer}, {design.label}"

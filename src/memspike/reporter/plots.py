@@ -228,6 +228,7 @@ def scale_of(largest: float, unit: str) -> tuple[float, str]:
 
 
 def shorten(text: str, length: int = _LABEL) -> str:
+    """The text, its middle left out where it is longer than `length` characters."""
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length - length // 2) :]}"
 
 

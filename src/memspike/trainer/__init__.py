@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from memspike.errors import FileRefused, ModelError, TrainingError
+from memspike.errors import DataError, FileRefused, ModelError, TrainingError
 from memspike.network import QuantizedNetwork
 from memspike.trainer import signals, weights
 from memspike.trainer.baselines import direct, dynamic_fixed_point
@@ -25,7 +26,7 @@ from memspike.trainer.loop import Batches, Stage, Watcher, evaluate, fit, predic
 from memspike.trainer.models import MODELS
 from memspike.trainer.net import Net, normalize
 from memspike.trainer.recipe import RECIPES, Recipe
-from memspike.trainer.trace import trace
+from memspike.trainer.trace import Trace, trace
 
 __all__ = ["MODELS", "RECIPES", "Bits", "Data", "Recipe", "Split", "Training", "Watcher", "load_model", "load_weights", "recipe_for", "torch_build", "train"]
 
@@ -67,7 +68,7 @@ class Training:
     """One training from a model to networks of counts: `floating()` once, then `counts()`; both resume from `folder`.
 
     Args:
-        model: any feed-forward nn.Module that torch.fx can trace (ModelError otherwise).
+        model: any feed-forward nn.Module that torch.fx can trace (ModelError otherwise); it is copied, never changed.
         data: see `Data`.
         bits, recipe, seed: what to train for, and how; the same three on the same data give the same network.
         pretrained: state dict to start from; the floating-point stage is then skipped.
@@ -95,25 +96,28 @@ class Training:
         self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), seed
         self.data, self.device, self.watcher = data, device, watcher or Silence()
         _check_device(device)
+        _check_data(data)
         self.pretrained = pretrained is not None
         self.progress = Progress()
         self.notes: dict[str, Any] = {}
         shape = data.train.images.shape[1:]
+        traced = trace(model, shape)
+        model = _copy(model)
         if pretrained is not None:
             _fill(model, pretrained)
-        traced = trace(model, shape)
+        self.net = Net(model, traced)
+        _check_same(self.net, model, traced)
         if (mean is None) != (std is None):
             raise TrainingError("mean and std belong together, got one of them", cure="give both --mean and --std, or neither")
         if mean is not None and std is not None:
-            model, note = normalize(model, traced, mean, std)
-            self.notes["normalization"] = note
-            traced = trace(model, shape)
-        self.net = Net(model, traced).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            model, self.notes["normalization"] = normalize(model, traced, mean, std)
+            self.net = Net(model, traced)
+        self.net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         _check_scores(self.net, data)
         self.net.set_bits(self.bits)  # wrong overrides are refused before hours of training
         self.net.set_bits(Bits(None, None))
         self.batches = self._batches(shape)
-        self.folder = Folder(folder, self._key(model))
+        self.folder = Folder(folder, self._key(model, mean, std))
 
     def floating(self) -> Net:
         """The network in floating point, trained (or as brought along)."""
@@ -188,9 +192,9 @@ class Training:
         chosen = np.random.default_rng([self.seed, 1]).permutation(len(self.data.train.labels))[:_CALIBRATION_IMAGES]
         return self.batches.train_images[torch.from_numpy(np.sort(chosen)).to(self.device)]
 
-    def _key(self, model: nn.Module) -> str:
+    def _key(self, model: nn.Module, *normalization: tuple[float, ...] | None) -> str:
         shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
-        about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained)
+        about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained, normalization)
         digest = hashlib.sha256(repr(about).encode())
         if self.pretrained:
             for value in model.state_dict().values():
@@ -243,15 +247,15 @@ def _import_model(name: str) -> nn.Module:
     module_name, _, attribute = name.partition(":")
     if not attribute:
         raise ModelError(f"no model {name!r}", cure=f"reference networks: {', '.join(MODELS)}; your own: package.module:function")
-    sys.path.insert(0, os.getcwd())
+    here = os.getcwd()
+    sys.path.insert(0, here)
     try:
         made = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"cannot import {name!r}: {error}", cure="the module must be importable from here; the part behind ':' names a function or class"
-        ) from error
+    except Exception as error:  # whatever a user's own module raises
+        cure = "the module must be importable from here; the part behind ':' names a function or class"
+        raise ModelError(f"cannot import {name!r}: {type(error).__name__}: {error}", cure=cure) from error
     finally:
-        sys.path.remove(os.getcwd())
+        sys.path.remove(here)
     try:
         model = made() if callable(made) and not isinstance(made, nn.Module) else made
     except Exception as error:  # whatever a user's own function raises
@@ -265,6 +269,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """A state dict from safetensors, or from a torch file read with `weights_only=True`; raises FileRefused otherwise."""
     if not path.exists():
         raise FileRefused("no such file", where=str(path))
+    cure = "save model.state_dict() with safetensors.torch.save_file, or with torch.save"
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -272,9 +277,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for one thing: a file that is no state dict
-        raise FileRefused(f"no state dict can be read: {error}", where=str(path), cure="save model.state_dict() with safetensors, or torch.save") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise FileRefused("holds no state dict (names to tensors)", where=str(path), cure="save model.state_dict()")
+        # What torch says of an UnpicklingError is how to load the file anyway.
+        strange = type(error).__name__ == "UnpicklingError"
+        what = "is no torch file, or holds more than tensors: Python objects could run code" if strange else f"no state dict can be read: {error}"
+        raise FileRefused(what, where=str(path), cure=cure) from error
+    if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+        raise FileRefused("holds no state dict (names to tensors)", where=str(path), cure=cure)
     return state
 
 
@@ -288,18 +296,50 @@ def torch_build() -> dict[str, str]:
     }
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).float().cpu()
+    except Exception as error:  # whatever a user's own attributes raise
+        raise ModelError(f"{type(model).__name__} cannot be copied: {error}", cure="keep only modules, parameters and plain values in it") from error
+
+
 def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"the weights {name!r} are not all finite numbers", cure="train again with a smaller learning rate, or take an earlier checkpoint")
     try:
         model.load_state_dict(dict(state))
     except RuntimeError as error:
-        raise ModelError(f"the weights do not fit {type(model).__name__}: {error}") from error
+        raise ModelError(f"the weights do not fit {type(model).__name__}: {error}", cure="bring the state dict of this very model") from error
+
+
+@torch.no_grad()
+def _check_same(net: Net, model: nn.Module, traced: Trace) -> None:
+    """The layers that were read must compute what the model does: the last defence against what torch.fx does not see."""
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, *traced.input_shape), dtype=np.uint8))
+    wanted, found = model.eval()(images.float() / 255), net.eval()(images)
+    if traced.final:
+        found = getattr(F, traced.final)(found, 1)
+    if not wanted.isfinite().all():
+        raise ModelError(f"{type(model).__name__} gives scores that are not finite numbers", cure="initialise it with smaller weights")
+    if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
+        what = f"{type(model).__name__} computes something else than the layers torch.fx has seen: {found[0, 0]:.4g} where it gives {wanted[0, 0]:.4g}"
+        raise ModelError(what, cure="write its forward with modules and calls that change nothing outside their result")
 
 
 def _check_device(device: str) -> None:
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or not (index or "0").isdecimal():
         raise TrainingError(f"no device {device!r}", cure="devices: cpu, cuda")
-    if device != "cpu" and not torch.cuda.is_available():
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise TrainingError("torch finds no CUDA device here", cure="use --device cpu; `memspike doctor` shows what torch can use")
+
+
+def _check_data(data: Data) -> None:
+    for split, images, labels in (("train", data.train.images, data.train.labels), ("test", data.test.images, data.test.labels)):
+        if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or labels.shape != images.shape[:1]:
+            what = f"images {images.dtype} {list(images.shape)} and labels {list(labels.shape)}; expected uint8 [n, channels, height, width] and [n], n above 0"
+            raise DataError(what, where=f"{data.name}, {split}")
 
 
 def _check_scores(net: Net, data: Data) -> None:

@@ -30,6 +30,10 @@ class Bits:
         for name, bits in named:
             if bits is not None and not 2 <= bits <= 8:
                 raise TrainingError(f"{name} bits must lie between 2 and 8, got {bits}")
+        for what, default, position in (("activation", self.activation, 1), ("weight", self.weight, 2)):
+            overrides = [override[0] for override in self.overrides if override[position] is not None]
+            if default is None and overrides:
+                raise TrainingError(f"{overrides[0]} has {what} bits, all other {what}s are floating point", cure=f"give the others {what} bits too")
         if self.grid not in ("symmetric", "liu2018"):
             raise TrainingError(f"unknown weight grid {self.grid!r}", cure="grids: symmetric, liu2018")
 
@@ -51,8 +55,9 @@ class Bits:
         bits = self.weight_of(layer)
         return None if bits is None else 2 ** (bits - 1) - (self.grid == "symmetric")
 
-    def check_overrides(self, layers: list[str]) -> None:
-        """Raises TrainingError for an override that no layer answers to."""
-        for pattern, *_ in self.overrides:
-            if not any(fnmatchcase(layer, pattern) for layer in layers):
-                raise TrainingError(f"no layer is called {pattern!r}", cure=f"layers: {', '.join(layers)}")
+    def check_overrides(self, counted: list[str], weighted: list[str]) -> None:
+        """Raises TrainingError for an override that no layer answers to: activation bits belong to what counts, weight bits to what has weights."""
+        for pattern, *both in self.overrides:
+            for what, bits, layers in zip(("activation", "weight"), both, (counted, weighted), strict=True):
+                if bits is not None and not any(fnmatchcase(layer, pattern) for layer in layers):
+                    raise TrainingError(f"no layer with {what} bits is called {pattern!r}", cure=f"layers: {', '.join(layers)}")

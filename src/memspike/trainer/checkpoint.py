@@ -1,18 +1,17 @@
 """Checkpoints of a training: written whole or not at all, never pickle, resumed by the same command only."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memspike.errors import FileRefused, TrainingError
+from memspike.files import read_tensors, write_tensors
 
 
 @dataclass(slots=True)
@@ -37,7 +36,7 @@ class Folder:
         self.key = key
 
     def save(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Progress) -> None:
-        """Write `<name>.safetensors`: all state of module and optimizer, and where the training stands."""
+        """Write `<name>.safetensors`: all state of module and optimizer, and where the training stands. Raises FileRefused when it cannot be written."""
         if self.path is None:
             return
         tensors = {f"model.{key}": value for key, value in module.state_dict().items()}
@@ -46,8 +45,11 @@ class Folder:
                 tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         about = {"key": self.key, "stage": progress.stage, "epoch": progress.epoch, "step": progress.step}
         about |= {"loss_sum": progress.loss_sum, "curves": progress.curves}
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write_whole({key: value.detach().contiguous() for key, value in tensors.items()}, json.dumps(about), self.path / f"{name}.safetensors")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileRefused(f"is no folder that checkpoints can go to: {error.strerror}", where=str(self.path)) from error
+        write_tensors(self.path / f"{name}.safetensors", {"checkpoint": json.dumps(about)}, {key: _array(value) for key, value in tensors.items()})
 
     def load(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Progress | None:
         """Fill module and optimizer from `<name>.safetensors`; None if there is none.
@@ -58,39 +60,32 @@ class Folder:
         if path is None or not path.exists():
             return None
         try:
-            with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
-                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                about = json.loads(file.metadata()["memspike"])
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise FileRefused(f"damaged checkpoint: {error}", where=str(path), cure="delete it to start this training anew") from error
+            metadata, arrays = read_tensors(path)
+            about = json.loads(metadata["checkpoint"])
+        except (FileRefused, KeyError) as error:
+            what = error.what if isinstance(error, FileRefused) else "is no checkpoint"
+            raise FileRefused(what, where=str(path), cure="delete it to start this part of the training anew") from error
         if about["key"] != self.key:
-            raise TrainingError(
-                "the checkpoint belongs to another training (model, data, bits, recipe or seed differ)",
-                where=str(path),
-                cure="use another folder, or delete it",
-            )
+            what = "the checkpoint belongs to another training (model, data, bits, recipe or seed differ)"
+            raise TrainingError(what, where=str(path), cure="use another folder, or delete it")
+        tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
         module.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")})
         if optimizer is not None:
-            _load_optimizer(optimizer, tensors)
+            _load_optimizer(optimizer, {key: value for key, value in tensors.items() if key.startswith("optimizer.")})
         return Progress(about["stage"], about["epoch"], about["step"], about["loss_sum"], about["curves"])
 
 
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array = tensor.detach().cpu().numpy()
+    return array.astype(np.uint8) if array.dtype == np.bool_ else array
+
+
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
+        _, index, name = key.split(".", 2)
+        # A moment lies in memory as its parameter does, as in a training that was never broken: another order of sums may round differently.
+        own = parameters[int(index)].detach()
+        state.setdefault(int(index), {})[name] = torch.empty_like(own).copy_(value) if name != "step" else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _write_whole(tensors: dict[str, Tensor], about: str, path: Path) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, {"memspike": about})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -94,7 +94,11 @@ def _shifted(images: Tensor, shift: int, rng: np.random.Generator) -> Tensor:
 
 
 def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher) -> None:
-    """Train `net` through `stage`, from the folder's checkpoint of this stage if there is one; `progress` is changed in place."""
+    """Train `net` through `stage`, from the folder's checkpoint of this stage if there is one; `progress` is changed in place.
+
+    An epoch is `batches.num_steps` whole batches; images left over wait for another epoch's order. Raises TrainingError when nothing can be trained.
+    """
+    _check(net, stage, batches)
     optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate)
     reached = folder.load(stage.name, net, optimizer)
     if reached is not None:
@@ -140,6 +144,15 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
         folder.save(stage.name, net, None, progress)
 
 
+def _check(net: Net, stage: Stage, batches: Batches) -> None:
+    if stage.epochs and not any(parameter.requires_grad for parameter in net.parameters()):
+        cure = "set requires_grad on some, or train for 0 epochs"
+        raise TrainingError(f"no parameter can be trained in stage {stage.name}: requires_grad is False for all", cure=cure)
+    single = [layer.name for layer in net.layers if layer.norm and math.prod(layer.shape[1:]) == 1]
+    if stage.epochs and batches.batch_size == 1 and single:
+        raise TrainingError(f"batches of one image have no statistics for the batch norm of {single[0]}", cure="use a batch size of at least 2")
+
+
 def _parameter_groups(net: Net, stage: Stage) -> list[dict[str, object]]:
     """Weights decay; steps, scales, biases and batch norms do not."""
     decayed = [p for name, p in net.named_parameters() if p.ndim > 1]
@@ -175,7 +188,7 @@ def _loss(net: Net, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def evaluate(net: Net, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
     """Share of images that the forward pass classifies rightly."""
-    return float((predict(net, images, batch_size) == labels).float().mean())
+    return int((predict(net, images, batch_size) == labels).sum()) / len(labels)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Net: a traced network that runs in floating point or in counts, with gradients through both."""
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -17,16 +18,17 @@ FLOAT = Bits(None, None)
 
 
 class Net(nn.Module):
-    """The layers of a trace over a copy of the user's model.
+    """The layers of a trace over a copy of the user's model, in single precision.
 
     Images are uint8 `[n, channels, height, width]`. With bits, every value that travels between layers is a count held in a float tensor,
     every weight an integer, and sums are exact, so the forward pass is the integer program's own arithmetic; the real value of a count is
-    `count * step`. Steps and weight scales are learned as logarithms, so that a learning rate means percent.
+    `count * step`. Steps and weight scales are learned as logarithms, so that a learning rate means percent; the logarithms are double, so that a
+    step comes back as the single-precision number it was set to.
     """
 
     def __init__(self, model: nn.Module, trace: Trace, bits: Bits = FLOAT) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model)
+        self.model = copy.deepcopy(model).float()
         self.conversion = trace.conversion
         self.input_shape = trace.input_shape
         self.layers, self.groups = _separate_image(trace.layers, trace.input_shape)
@@ -37,12 +39,12 @@ class Net(nn.Module):
 
     def set_bits(self, bits: Bits) -> None:
         """Change the bits; steps and scales start at 1 and want to be set."""
-        bits.check_overrides([layer.name for layer in self.layers])
+        bits.check_overrides([layer.name for layer in self.layers if layer.clips], [layer.name for layer in self.layers if layer.module])
         self.bits = bits
         self.types = _types(self.layers, bits)
         fired = {self.groups[layer.name] for layer in self.layers if layer.is_neuron and layer is not self.scores}
         device = next(self.model.parameters()).device
-        one = torch.zeros((), device=device)
+        one = torch.zeros((), device=device, dtype=torch.float64)
         self.log_steps = nn.ParameterDict({_key(group): nn.Parameter(one.clone()) for group in sorted(fired) if bits.activation})
         modules = {layer.module for layer in self.layers if layer.module}
         self.log_scales = nn.ParameterDict({_key(path): nn.Parameter(one.clone()) for path in sorted(modules) if bits.weight})
@@ -55,14 +57,14 @@ class Net(nn.Module):
             return 1.0
         if self.groups[name] == "image":
             return 1.0 / self.bits.image_type.max
-        return self.log_steps[_key(self.groups[name])].exp()
+        return self.log_steps[_key(self.groups[name])].exp().float()
 
     def set_step(self, name: str, step: float) -> None:
         with torch.no_grad():
             self.log_steps[_key(self.groups[name])].fill_(step).log_()
 
     def weight_scale(self, layer: Layer) -> Tensor | float:
-        return self.log_scales[_key(layer.module)].exp() if layer.module and self.bits.weight else 1.0
+        return self.log_scales[_key(layer.module)].exp().float() if layer.module and self.bits.weight else 1.0
 
     def set_weight_scale(self, layer: Layer, scale: float) -> None:
         with torch.no_grad():
@@ -71,7 +73,7 @@ class Net(nn.Module):
     # -- the forward pass
 
     def forward(self, images: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
-        """Real-valued scores `[n, classes]`; `keep`, if given, receives the real signals of every neuron layer before rounding."""
+        """Real-valued scores `[n, classes]`; `keep`, if given, receives the real signals of every layer that clips, before it does."""
         values = {"image": self._image(images)}
         for layer in self.layers:
             values[layer.name] = self._run(layer, [values[name] for name in layer.inputs], keep)
@@ -98,25 +100,40 @@ class Net(nn.Module):
         if layer.kind == "dropout":
             return F.dropout(inputs[0], layer.probability, self.training and self.bits.activation is None)
         total = sum(inputs[1:], start=inputs[0])
+        if keep is not None:
+            keep[layer.name] = (F.relu(total) if layer.relu else total) * self.step(layer.name)
         if self.bits.activation is None:
             return F.relu(total) if layer.relu else total
         type = self.types[layer.name]
         return total.clamp(type.min, type.max)
 
     def _neurons(self, layer: Layer, x: Tensor, keep: dict[str, Tensor] | None) -> Tensor:
-        acc = self.accumulate(layer, x)
         counts = self.bits.activation is not None and layer is not self.scores
         if counts and not torch.is_grad_enabled() and keep is None and not self.training:
-            gain, offset = self.affine(layer, torch.float64)
-            step = self.step(layer.name)
-            potential = acc * _along(acc, gain / step).float() + _along(acc, offset / step + 0.5).float()
-            return potential.floor_().clamp_(*_range(self.types[layer.name]))
-        signal = self._signal(layer, acc)
+            return self._count(layer, x)
+        signal = self._signal(layer, self.accumulate(layer, x))
         if keep is not None and layer is not self.scores:
             keep[layer.name] = F.relu(signal) if layer.relu else signal
         if not counts:
             return F.relu(signal) if layer.relu else signal
         return _Round.apply(signal, self.step(layer.name), *_range(self.types[layer.name]))
+
+    def _count(self, layer: Layer, x: Tensor) -> Tensor:
+        """The counts as the compiled program has them: sums exact, thresholds in double precision."""
+        acc = self.accumulate(layer, x.double() if self._largest_sum(layer) >= 2**24 else x)
+        gain, offset = self.affine(layer)
+        step, scale = float(self.step(layer.name)), float(self.step(layer.inputs[0])) * float(self.weight_scale(layer))
+        potential = acc.double() * _along(acc, gain * scale / step) + _along(acc, offset / step + 0.5)
+        return potential.floor_().clamp_(*_range(self.types[layer.name])).float()
+
+    def _largest_sum(self, layer: Layer) -> int:
+        """A bound on the layer's integer sums; single precision is exact below 2**24."""
+        largest = self.bits.largest_weight(layer.name)
+        if layer.module is None or largest is None:
+            return 0
+        counts = max(-self.types[layer.inputs[0]].min, self.types[layer.inputs[0]].max)
+        weight: Any = self.model.get_submodule(layer.module).weight
+        return weight[0].numel() * largest * counts
 
     def accumulate(self, layer: Layer, x: Tensor) -> Tensor:
         """What the crossbar integrates: integer sums when weights and activations are integers."""
@@ -124,7 +141,7 @@ class Net(nn.Module):
             return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, divisor_override=1)
         if layer.module is None:
             return x
-        weight = self.weight(layer)
+        weight = self.weight(layer).to(x.dtype)
         if layer.kind == "dense":
             return F.linear(x, weight)
         return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -136,11 +153,15 @@ class Net(nn.Module):
         return weight if largest is None else _Round.apply(weight, self.weight_scale(layer), -largest, largest)
 
     def weight_before_rounding(self, layer: Layer) -> Tensor:
-        module = self.model.get_submodule(layer.module or "")
-        if layer is self.scores and layer.norm:  # scores are compared, so their gain must be one for all classes: it goes into the weights
-            gain, _ = self._norm_affine(layer, torch.float32)
-            return module.weight * gain.reshape(-1, *[1] * (module.weight.ndim - 1))
+        module: Any = self.model.get_submodule(layer.module or "")
+        if self._folds_norm_into_weight(layer):
+            gain, _ = self._norm_affine(layer)
+            return module.weight * gain.float().reshape(-1, *[1] * (module.weight.ndim - 1))
         return module.weight
+
+    def _folds_norm_into_weight(self, layer: Layer) -> bool:
+        """Scores are compared, so their gain must be one for all classes: once weights are integers, a batch norm's gain goes into them."""
+        return layer is self.scores and layer.norm is not None and self.bits.weight is not None
 
     def _signal(self, layer: Layer, acc: Tensor) -> Tensor:
         """The real signal of the layer's neurons, batch norm by this batch's statistics while training."""
@@ -148,42 +169,39 @@ class Net(nn.Module):
         if layer.kind == "average_pool":
             return acc * (scale / (layer.kernel[0] * layer.kernel[1]))
         signal = acc if isinstance(scale, float) and scale == 1.0 else acc * scale
-        if layer is self.scores and layer.norm:
-            _, offset = self.affine(layer, torch.float32)
-            return signal + _along(signal, offset)
+        if self._folds_norm_into_weight(layer):
+            _, offset = self.affine(layer)
+            return signal + _along(signal, offset.float())
         bias = self._bias(layer)
         if bias is not None:
             signal = signal + _along(signal, bias)
         return self.model.get_submodule(layer.norm)(signal) if layer.norm else signal
 
     def _bias(self, layer: Layer) -> Tensor | None:
-        return self.model.get_submodule(layer.module).bias if layer.module else None
+        return self.model.get_submodule(layer.module).bias if layer.module else None  # pyright: ignore[reportReturnType]
 
-    def affine(self, layer: Layer, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Per channel (gain, offset) such that the real signal is `gain * acc + offset`, batch norm by its running statistics."""
-        scale = self.step(layer.inputs[0]) * self.weight_scale(layer)
-        scale = scale.to(dtype) if isinstance(scale, Tensor) else torch.tensor(scale, dtype=dtype)
-        channels = layer.shape[0]
+    def affine(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Per channel (gain, offset) in double precision such that the real signal is `gain * (scale * acc) + offset`, where `scale` is the
+        input's step times the weight scale; batch norm by its running statistics."""
         device = next(self.model.parameters()).device
-        gain, offset = torch.ones(channels, dtype=dtype, device=device), torch.zeros(channels, dtype=dtype, device=device)
+        gain = torch.ones(layer.shape[0], dtype=torch.float64, device=device)
+        offset = torch.zeros_like(gain)
         if layer.kind == "average_pool":
-            return gain * scale.to(device) / (layer.kernel[0] * layer.kernel[1]), offset
+            return gain / (layer.kernel[0] * layer.kernel[1]), offset
         if layer.norm:
-            gain, offset = self._norm_affine(layer, dtype)
+            gain, offset = self._norm_affine(layer)
         bias = self._bias(layer)
         if bias is not None:
-            offset = offset + gain * bias.to(dtype)
-        if layer is self.scores:
-            gain = torch.ones_like(gain)
-        return gain * scale.to(device), offset
+            offset = offset + gain * bias.double()
+        return (torch.ones_like(gain) if self._folds_norm_into_weight(layer) else gain), offset
 
-    def _norm_affine(self, layer: Layer, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _norm_affine(self, layer: Layer) -> tuple[Tensor, Tensor]:
         norm: Any = self.model.get_submodule(layer.norm or "")
-        gain = (norm.running_var.to(dtype) + norm.eps).rsqrt()
+        gain = (norm.running_var.double() + norm.eps).rsqrt()
         if norm.weight is not None:
-            gain = gain * norm.weight.to(dtype)
-        offset = -norm.running_mean.to(dtype) * gain
-        return gain, offset if norm.bias is None else offset + norm.bias.to(dtype)
+            gain = gain * norm.weight.double()
+        offset = -norm.running_mean.double() * gain
+        return gain, offset if norm.bias is None else offset + norm.bias.double()
 
 
 class _Round(torch.autograd.Function):
@@ -211,22 +229,38 @@ def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tupl
     """A copy of `model` that takes pixels in 0..1 instead of `(pixel - mean) / std`, folded into the layers that read the image.
 
     Returns the model and a sentence for the conversion table. Zero padding then means a black pixel instead of a mean one.
-    Raises ModelError when a layer other than Conv2d or Linear reads the image.
+    Raises ModelError when anything but a Conv2d or a Linear (behind a flatten) reads the image.
     """
-    if len(mean) != trace.input_shape[0] or len(std) != len(mean) or min(std) <= 0:
-        raise ModelError(f"mean {mean} and std {std} do not fit {trace.input_shape[0]} channels", cure="give one mean and one positive std per channel")
+    channels = trace.input_shape[0]
+    if len(mean) != channels or len(std) != channels or not all(math.isfinite(m) for m in mean) or not all(0 < s < math.inf for s in std):
+        raise ModelError(f"mean {mean} and std {std} do not fit {channels} channels", cure="give one mean and one positive std per channel")
     model = copy.deepcopy(model)
-    padded = False
-    for layer in (layer for layer in trace.layers if "image" in layer.inputs):
-        if layer.module is None or layer.kind != "conv2d" or layer.groups != 1:
-            raise ModelError(f"{layer.name} reads the normalised image; only an ungrouped Conv2d can take mean and std into its weights")
-        module: Any = model.get_submodule(layer.module)
-        with torch.no_grad():
-            module.weight /= torch.tensor(std).reshape(1, -1, 1, 1)
-            shift = -(module.weight * torch.tensor(mean).reshape(1, -1, 1, 1)).sum((1, 2, 3))
-            module.bias = nn.Parameter(shift if module.bias is None else module.bias + shift)
-        padded = padded or any(layer.padding)
+    flat = {layer.name for layer in trace.layers if layer.kind == "flatten" and layer.inputs == ("image",)}
+    readers = [layer for layer in trace.layers if layer.name not in flat and not flat.union({"image"}).isdisjoint(layer.inputs)]
+    for layer in readers:
+        others = [other.name for other in trace.layers if other.module == layer.module and other not in readers]
+        if layer.module is None or others:
+            also = f", and so does {others[0]} its counts" if others and layer.module else ""
+            what = f"{layer.name} reads the normalised image{also}"
+            raise ModelError(what, cure="only a Conv2d or Linear that reads nothing else can take mean and std into its weights")
+    for path in dict.fromkeys(layer.module for layer in readers if layer.module):
+        _fold_normalization(model.get_submodule(path), torch.tensor(mean), torch.tensor(std))
+    padded = any(any(layer.padding) for layer in readers)
     return model, "mean and std folded into the first layer" + ("; its zero padding now means black instead of the mean" if padded else "")
+
+
+def _fold_normalization(module: Any, mean: Tensor, std: Tensor) -> None:
+    """Change the module's weight and bias so that it gives for `x` what it gave for `(x - mean) / std`."""
+    outputs, inputs = module.weight.shape[:2]
+    groups = getattr(module, "groups", 1)
+    if module.weight.ndim == 2:  # a vector holds the channels one after the other, each with all its pixels
+        mean, std = (values.repeat_interleave(inputs // len(values)) for values in (mean, std))
+    # Channel o of a convolution in groups reads the inputs of its own group.
+    mean, std = (values.reshape(groups, inputs).repeat_interleave(outputs // groups, 0).to(module.weight) for values in (mean, std))
+    with torch.no_grad():
+        module.weight /= std.reshape(outputs, inputs, *[1] * (module.weight.ndim - 2))
+        shift = -(module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight).mul(mean).sum(1)
+        module.bias = nn.Parameter(shift if module.bias is None else module.bias + shift)
 
 
 def _key(name: str | None) -> str:
@@ -242,12 +276,13 @@ def _range(type: IntType) -> tuple[int, int]:
 
 
 def _score_layer(layers: tuple[Layer, ...]) -> Layer | None:
-    """The layer whose charges are the scores: the last neurons, unless a ReLU or another op stands behind them."""
+    """The layer whose charges are the scores: the last neurons, unless a ReLU or another op stands behind them, or they are a batch norm that stands
+    alone, whose gains differ from class to class."""
     layer = layers[-1]
     by_name = {other.name: other for other in layers}
     while layer.kind in ("flatten", "dropout") and layer.inputs[0] in by_name and _num_readers(layers, layer.inputs[0]) == 1:
         layer = by_name[layer.inputs[0]]
-    return layer if layer.is_neuron and not layer.relu else None
+    return layer if layer.is_neuron and not layer.relu and (layer.module or layer.kind == "average_pool") else None
 
 
 def _num_readers(layers: tuple[Layer, ...], name: str) -> int:
@@ -267,10 +302,10 @@ def _groups(layers: tuple[Layer, ...]) -> dict[str, str]:
 
 
 def _separate_image(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[tuple[Layer, ...], dict[str, str]]:
-    """The layers and their step groups; an image that would be added to or joined with counts gets neurons of its own first,
-    because its step is fixed."""
+    """The layers and their step groups; an image that would be added, rectified or joined with counts gets neurons of its own first,
+    because its step is fixed and its bits are its own."""
     groups = _groups(layers)
-    if not any(layer.is_neuron and groups[layer.name] == "image" for layer in layers):
+    if not any(layer.clips and groups[layer.name] == "image" for layer in layers):
         return layers, groups
     own = Layer("image.counts", "conv2d", ("image",), shape, relu=True, groups=shape[0])
     others = tuple(

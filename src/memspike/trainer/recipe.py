@@ -24,7 +24,7 @@ class Recipe:
     learning_rate: float = 2e-3
     convergence_learning_rate: float = 5e-4
     finetune_learning_rate: float = 1e-3
-    convergence: float = 0.1
+    convergence: float = 1.0
     neuron_convergence: bool = True
     weight_clustering: bool = True
     learned_steps: bool = True
@@ -39,13 +39,16 @@ class Recipe:
         for name in ("batch_size", "learning_rate", "finetune_learning_rate", "convergence_learning_rate"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above zero, got {getattr(self, name)}")
+        if self.shift is not None and self.shift < 0:
+            raise TrainingError(f"shift must be zero or more pixels, got {self.shift}")
         if not 0 <= self.distillation <= 1:
             raise TrainingError(f"distillation must lie between 0 and 1, got {self.distillation}")
 
     @classmethod
     def liu2018(cls, **changes: Any) -> "Recipe":
         """Neuron Convergence and Weight Clustering alone, fine-tuned: no learned steps, no distillation."""
-        return cls(**{"learned_steps": False, "distillation": 0.0, **changes})
+        values: dict[str, Any] = {"learned_steps": False, "distillation": 0.0, **changes}
+        return cls(**values)
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)

@@ -27,12 +27,12 @@ def convergence(signals: dict[str, Tensor], bounds: dict[str, float], alpha: flo
 
 def bounds(net: Net, steps: dict[str, float]) -> dict[str, float]:
     """By layer, the real value of its largest count, with `steps` by group."""
-    return {layer.name: steps[net.groups[layer.name]] * net.types[layer.name].max for layer in net.layers if layer.is_neuron and layer is not net.scores}
+    return {layer.name: steps[net.groups[layer.name]] * net.types[layer.name].max for layer in net.layers if layer.clips and layer is not net.scores}
 
 
 @torch.no_grad()
 def observe(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, Tensor]:
-    """A sample of every neuron layer's real signals over `images`, 1-d, at most 200 000 values each; `net` runs as it is."""
+    """A sample of the real signals of every layer that clips over `images`, 1-d, at most 200 000 values each; `net` runs as it is."""
     was_training = net.training
     net.eval()
     kept: dict[str, list[Tensor]] = {}

@@ -1,0 +1,129 @@
+"""Fidelity ideal: equal to the program's meaning in every arithmetic that it may choose."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chips import test_chip
+from memspike.errors import ProgramError, SimulationError
+from memspike.integer import IntType
+from memspike.mapper import map as map_program
+from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, TensorType
+from memspike.program import Program
+from memspike.simulator import simulate
+from memspike.simulator.ideal import Ideal
+from memspike.simulator.kernels import Floor, exact_arithmetic
+from small_programs import fire, small_network, weights
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.sampled_from([1.0, 2.0**4, 2.0**12, 2.0**22]))
+def test_floor_equals_fire_at_every_sum(seed, fraction_bits, span):
+    """Every sum in reach, thresholds from 1 to far beyond it, charges of both signs: exhaustive."""
+    rng = np.random.default_rng(seed)
+    limit = int(rng.integers(1, 3000))
+    threshold = np.maximum(1, (limit << fraction_bits) / span * 2.0 ** rng.uniform(-3, 3, 3)).astype(np.int64)
+    charge = rng.integers(-limit << fraction_bits, limit << fraction_bits, 3)
+    op = Fire("y", ("x",), threshold, charge, fraction_bits, IntType(int(rng.integers(1, 9)), signed=bool(rng.integers(2))))
+    acc = np.repeat(np.arange(-limit, limit + 1)[:, None], 3, axis=1)
+    floor = Floor(op, op.type.min, op.type.max, -limit, limit, axes=1)
+    assert np.array_equal(floor(torch.from_numpy(acc).to(torch.float32)).numpy(), op.evaluate(acc)), floor.dtype
+
+
+@pytest.mark.parametrize(
+    ("threshold", "fraction_bits", "dtype"), [(1000, 0, torch.float32), ((1 << 30) + 1, 25, torch.float64), ((1 << 53) + 1, 47, torch.int64)]
+)
+def test_floor_takes_the_fastest_arithmetic_that_is_proven(threshold, fraction_bits, dtype):
+    """The finer a threshold's fraction, the closer some sum comes to a step: float32 gives up first, then float64."""
+    op = Fire("y", ("x",), np.array([threshold]), np.array([0]), fraction_bits, IntType(8, signed=True))
+    assert Floor(op, -128, 127, -(1 << 14), 1 << 14, axes=1).dtype == dtype
+    acc = np.arange(-(1 << 14), (1 << 14) + 1)[:, None]
+    assert np.array_equal(Floor(op, -128, 127, -(1 << 14), 1 << 14, axes=1)(torch.from_numpy(acc)).numpy(), op.evaluate(acc))
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(4, "float32"), (16, "float64"), (28, "int64")])
+def test_wide_sums_stay_exact(bits, dtype):
+    """Sums past 2**24 leave float32, sums past 2**53 leave floats."""
+    type = IntType(bits, signed=True)
+    op = Conv2d("sum", ("x",), weights(0, 2, 3, 3, 3, type=type) | 1, type)
+    program = Program("wide", "x", TensorType((3, 3, 3), IntType(bits)), (op, Flatten("flat", ("sum",))), "flat")
+    images = np.random.default_rng(1).integers(0, 1 << bits, (4, 3, 3, 3)) | 1
+    machine = Ideal(program)
+    assert machine.notes()[0] == f"sum: sums exact in {dtype}"
+    with exact_arithmetic():
+        values, _ = machine.run(torch.from_numpy(images), {"sum", "flat"})
+    assert np.array_equal(values["sum"].to(torch.int64).numpy(), op.evaluate(images))
+
+
+def test_short_cuts_that_a_user_allows_elsewhere_change_nothing():
+    """bfloat16 products, allowed globally, would lose the low bits of 12-bit counts; the setting is given back afterwards."""
+    type = IntType(12, signed=True)
+    op = Dense("scores.sum", ("x",), weights(0, 8, 512, type=type), type)
+    program = Program("dense", "x", TensorType((512,), IntType(3)), (op, Charge("scores", ("scores.sum",), np.zeros(8, np.int64), 0)), "scores")
+    images = np.random.default_rng(1).integers(0, 8, (64, 512))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        result = simulate(map_program(program, test_chip(64, 64)), images)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert np.array_equal(result.outputs, program.evaluate(images))
+
+
+def test_result_keeps_what_was_asked_for():
+    mapping = map_program(small_network(), test_chip())
+    images = np.random.default_rng(0).integers(0, 16, (5, 2, 8, 8))
+    seen = []
+    result = simulate(mapping, images, record=["conv", "scores.sum"], batch_size=2, progress=lambda done, total: seen.append((done, total)))
+    meant = mapping.program.evaluate_all(images)
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert set(result.spike_counts) == {"conv", "scores.sum"} and not result.rasters
+    assert np.array_equal(result.spike_counts["conv"], meant["conv"]) and result.spike_counts["conv"].dtype == np.int8
+    assert np.array_equal(result.spike_counts["scores.sum"], meant["scores.sum"]) and result.spike_counts["scores.sum"].dtype == np.int16
+    assert np.array_equal(result.outputs, meant["scores"])
+    assert result.provenance.fidelity == "ideal" and result.provenance.program == mapping.program.digest() and result.provenance.chip == mapping.chip.digest()
+    assert "conv.sum: sums exact in float32" in result.notes
+
+
+def test_no_images_give_no_scores():
+    result = simulate(map_program(small_network(), test_chip()), np.zeros((0, 2, 8, 8), np.int64))
+    assert result.outputs.shape == (0, 4) and result.activity.num_images == 0 and set(result.activity.counts.values()) == {0}
+
+
+def test_what_does_not_fit_is_refused():
+    mapping = map_program(small_network(), test_chip())
+    images = np.zeros((2, 2, 8, 8), np.int64)
+    with pytest.raises(SimulationError, match=r"images are \[n, 2, 8, 8\], got \[2, 8, 8\]"):
+        simulate(mapping, images[0])
+    with pytest.raises(ProgramError, match=r"takes images u4\[2, 8, 8\], got int64 \[2, 8, 7\]"):
+        simulate(mapping, images[..., 1:])
+    with pytest.raises(ProgramError, match="float64"):
+        simulate(mapping, images / 2)
+    late = np.zeros((600, 2, 8, 8), np.int64)
+    late[-1] = 16
+    done = []
+    with pytest.raises(ProgramError, match="takes counts from 0 to 15, got 0 to 16"):
+        simulate(mapping, late, progress=lambda *at: done.append(at))
+    assert not done, "images are refused before the first one is run"
+    with pytest.raises(SimulationError, match="no value is called 'conv9'(.|\n)*values are: x, conv.sum, conv, max"):
+        simulate(mapping, images, record=["conv9"])
+    with pytest.raises(SimulationError, match="unknown fidelity 'analog'\n  known are: ideal, spike"):
+        simulate(mapping, images, fidelity="analog")
+    with pytest.raises(SimulationError, match="batch_size is 0"):
+        simulate(mapping, images, batch_size=0)
+    with pytest.raises(SimulationError, match="a raster of 'conv' without spikes"):
+        simulate(mapping, images, raster=["conv"])
+
+
+def test_a_sum_may_be_read_in_any_way():
+    """The integers have a meaning even where no circuit could read a charge twice."""
+    ops = (
+        Dense("a.sum", ("x",), weights(0, 4, 6), IntType(4, signed=True)),
+        fire("a", 4),
+        Add("both", ("a", "a.sum"), IntType(6, signed=True)),
+    )
+    program = Program("twice", "x", TensorType((6,), IntType(4)), ops, "both")
+    images = np.random.default_rng(0).integers(0, 16, (7, 6))
+    values, _ = Ideal(program).run(torch.from_numpy(images).to(torch.float32), {"both"})
+    assert np.array_equal(values["both"].numpy(), program.evaluate(images))
