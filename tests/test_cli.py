@@ -143,3 +143,40 @@ def test_an_interrupted_training_goes_on_to_the_same_network(tmp_path: Path) -> 
     assert not (broken / "net.safetensors").exists()
     assert memspike(*words, cwd=broken).returncode == 0
     assert (broken / "net.safetensors").read_bytes() == (unbroken / "net.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_pretrained_network_of_ones_own_can_be_brought(suffix: str, tmp_path: Path) -> None:
+    """The state dict of a module next to the user; floating point is what it was, whatever the seed."""
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+
+    source = "from torch import nn\n\ndef make_net():\n    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))\n"
+    (tmp_path / "mynets.py").write_text(source)
+    torch.manual_seed(5)
+    state = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)).state_dict()
+    weights = tmp_path / f"net{suffix}"
+    if suffix == ".pt":
+        torch.save(state, weights)
+    else:
+        save_file(state, weights)
+    words = ["train", "--model", "mynets:make_net", "--weights", weights.name, "--convergence-epochs", "0", "--finetune-epochs", "1", "--json"]
+    found = [json.loads(memspike(*words, "--seed", seed, "--out", f"{seed}.safetensors", cwd=tmp_path).stdout) for seed in (0, 1)]
+    assert found[0]["accuracy_fp32"] == found[1]["accuracy_fp32"]
+    assert found[0]["accuracy_training_forward"] > found[0]["accuracy_fp32"]
+
+
+def test_weights_that_run_code_are_refused(tmp_path: Path) -> None:
+    """A pickle that would create a file when opened: it is not opened as one."""
+    import pickle
+
+    class Attack:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "owned",))
+
+    (tmp_path / "net.pt").write_bytes(pickle.dumps({"weight": Attack()}, protocol=2))
+    done = memspike("train", "--model", "digits_net", "--weights", "net.pt", "--out", "x.safetensors", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "Python objects could run code" in done.stderr
+    assert not (tmp_path / "owned").exists()

@@ -20,7 +20,7 @@ from memspike.estimator import estimate
 from memspike.files import write_text
 from memspike.integer import Integers
 from memspike.mapper import map as map_program
-from memspike.network import QuantizedNetwork
+from memspike.network import Grid, QuantizedNetwork
 from memspike.program import Program
 from memspike.reporter import Design, Report, report
 from memspike.result import Encoder
@@ -50,7 +50,7 @@ class Order:
     weight_bits: int = 4
     image_bits: int | None = None
     layer_bits: tuple[tuple[str, int | None, int | None], ...] = ()
-    grid: str = "symmetric"
+    grid: Grid = "symmetric"
     weights: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -239,15 +239,17 @@ def _summary(
 
 def _comparison(ours: Cost, theirs: Cost) -> dict[str, dict[str, float]]:
     """The costs of two designs, and what the first saves against the second."""
-    keys = ("latency_s", "throughput_hz", "energy_j", "area_m2")
-    both = [dict(zip(keys, (cost.latency, cost.throughput, cost.energy, cost.area), strict=True)) for cost in (ours, theirs)]
     ratio = {
         "speedup": theirs.latency / ours.latency,
         "throughput": ours.throughput / theirs.throughput,
         "energy_saving": 1 - ours.energy / theirs.energy,
         "area_saving": 1 - ours.area / theirs.area,
     }
-    return {"cost": both[0], "baseline": both[1], "ratio": ratio}
+    return {"cost": _figures(ours), "baseline": _figures(theirs), "ratio": ratio}
+
+
+def _figures(cost: Cost) -> dict[str, float]:
+    return {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from memspike.integer import Integers, IntType, frozen
 
+Grid = Literal["symmetric", "liu2018"]
 Kind = Literal["conv2d", "dense", "average_pool", "max_pool", "add", "concat", "flatten"]
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from memspike.ops import Add, Dense, Fire, TensorType
 from memspike.program import Program
 from memspike.simulator import check, simulate
 from memspike.simulator.encode import encode
+from memspike.simulator.neuron import Layer
 from small_programs import charge, fire, one_dense, small_network, weights
 
 I4 = IntType(4, signed=True)
@@ -209,6 +211,13 @@ def test_thresholds_far_beyond_float32_stay_exact():
         )
         images = np.random.default_rng(seed).integers(0, 16, (10, 40))
         assert check(map_program(program, test_chip(16, 16)), images)["spike_equals_program"]
+
+
+def test_a_window_counts_the_most_negative_count():
+    """131 584 weights of 1 times 127 stay below 2**24, times -128 they do not: the charge needs float64."""
+    op = Dense("y.sum", ("x",), np.ones((1, 131_584), np.int64), I4)
+    assert [Layer(op, IntType(bits, signed=True), axes=1).dtype for bits in (7, 8)] == [torch.float32, torch.float64]
+    assert Layer(op, IntType(7), axes=1).dtype == torch.float32
 
 
 def test_what_spikes_cannot_run_is_refused():

@@ -21,7 +21,8 @@ from memspike.program import Program
 
 MAX_BREAKPOINTS = 1 << 22  # beyond this many a table costs more than dividing
 _EXACT = {torch.float32: 1 << 24, torch.float64: 1 << 53}
-_UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+# How far one rounding may move a result, relative to it; float64 is checked in float64 itself, whose own roundings take the factor 4.
+_ROUNDING = {torch.float32: 1.01 * 2.0**-24, torch.float64: 4 * 2.0**-53}
 
 
 @contextmanager
@@ -200,8 +201,8 @@ def _line(fire: Fire, low: int, high: int, acc_low: int, acc_high: int, dtype: t
     a, b = slope.astype(np.float64)[:, None], offset.astype(np.float64)[:, None]
 
     def between(acc: Integers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The lowest and highest float that any rounding of `acc * slope + offset` may give, with a factor 4 to spare."""
-        error = 4 * _UNIT_ROUNDOFF[dtype] * (np.abs(acc * a) + np.abs(b) + np.abs(acc * a + b)) + 1e-30
+        """The lowest and highest float that `acc * slope + offset` may give: the product and the sum each rounded, or both at once."""
+        error = _ROUNDING[dtype] * (np.abs(acc * a) + np.abs(acc * a + b)) + 1e-30
         return acc * a + b - error, acc * a + b + error
 
     reached, _ = between(np.maximum(steps, acc_low))

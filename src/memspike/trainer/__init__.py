@@ -137,15 +137,16 @@ class Training:
         limits = signals.bounds(student, steps) if self.bits.activation else {}
         student.set_bits(Bits(None, None))
         if self.recipe.neuron_convergence and limits:
-            self._fit(
-                student,
-                Stage("convergence", self.recipe.convergence_epochs, self.recipe.convergence_learning_rate, convergence=self.recipe.convergence, bounds=limits),
-            )
+            recipe = self.recipe
+            convergence = Stage("convergence", recipe.convergence_epochs, recipe.convergence_learning_rate, convergence=recipe.convergence, bounds=limits)
+            self._fit(student, convergence)
             after = signals.observe(student, images)
             self.notes["signals"] = signals.histograms(before, after, limits)
+            # The 2018 paper rounds to the range it converged to; learned steps start where the squared error is least.
+            student.set_bits(self.bits)
+            steps = signals.best_steps(student, after) if recipe.learned_steps else steps
         student.set_bits(self.bits)
-        # The 2018 paper rounds to the range it converged to; learned steps start where the squared error is least.
-        for group, step in (signals.best_steps(student, after) if self.recipe.learned_steps and self.recipe.neuron_convergence and limits else steps).items():
+        for group, step in steps.items():
             student.set_step(group, step)
         weights.set_scales(student, clustering=self.recipe.weight_clustering)
         for parameter in (*student.log_steps.values(), *student.log_scales.values()):
@@ -174,7 +175,12 @@ class Training:
     def all_notes(self) -> dict[str, Any]:
         about = {"name": self.data.name, "source": self.data.source, "digest": self.data.digest}
         about |= {"num_train": len(self.data.train.labels), "num_test": len(self.data.test.labels)}
-        bits = {"activation": self.bits.activation, "weight": self.bits.weight, "image": self.bits.image or self.bits.activation, "grid": self.bits.grid}
+        bits: dict[str, Any] = {
+            "activation": self.bits.activation,
+            "weight": self.bits.weight,
+            "image": self.bits.image or self.bits.activation,
+            "grid": self.bits.grid,
+        }
         bits["overrides"] = [list(o) for o in self.bits.overrides]
         own = {"data": about, "bits": bits, "recipe": self.recipe.describe(), "seed": self.seed, "curves": self.progress.curves, "device": self.device}
         return {**own, "conversion": list(self.net.conversion), "pretrained": self.pretrained, "torch": torch.__version__, **self.notes}
@@ -185,8 +191,9 @@ class Training:
     def _batches(self, shape: tuple[int, ...]) -> Batches:
         shift = self.recipe.shift if self.recipe.shift is not None else -(-shape[-1] // 16)
         arrays = (self.data.train.images, self.data.train.labels, self.data.test.images, self.data.test.labels)
-        tensors = [torch.from_numpy(np.array(array)).to(self.device) for array in arrays]
-        return Batches(*tensors, min(self.recipe.batch_size, len(tensors[0])), shift, self.recipe.flip, self.seed)
+        train_images, train_labels, test_images, test_labels = (torch.from_numpy(np.array(array)).to(self.device) for array in arrays)
+        batch_size = min(self.recipe.batch_size, len(train_images))
+        return Batches(train_images, train_labels, test_images, test_labels, batch_size, shift, self.recipe.flip, self.seed)
 
     def _calibration_images(self) -> Tensor:
         chosen = np.random.default_rng([self.seed, 1]).permutation(len(self.data.train.labels))[:_CALIBRATION_IMAGES]

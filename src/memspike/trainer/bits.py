@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
 
 from memspike.errors import TrainingError
 from memspike.integer import IntType
-
-Grid = Literal["symmetric", "liu2018"]
+from memspike.network import Grid
 
 
 @dataclass(frozen=True, slots=True)

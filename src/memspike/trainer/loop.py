@@ -155,8 +155,8 @@ def _check(net: Net, stage: Stage, batches: Batches) -> None:
 
 def _parameter_groups(net: Net, stage: Stage) -> list[dict[str, object]]:
     """Weights decay; steps, scales, biases and batch norms do not."""
-    decayed = [p for name, p in net.named_parameters() if p.ndim > 1]
-    others = [p for name, p in net.named_parameters() if p.ndim <= 1]
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 

@@ -98,7 +98,8 @@ class Net(nn.Module):
         if layer.kind == "concat":
             return torch.cat(inputs, dim=1)
         if layer.kind == "dropout":
-            return F.dropout(inputs[0], layer.probability, self.training and self.bits.activation is None)
+            drop = F.dropout2d if layer.whole_channels else F.dropout
+            return drop(inputs[0], layer.probability, self.training and self.bits.activation is None)
         total = sum(inputs[1:], start=inputs[0])
         if keep is not None:
             keep[layer.name] = (F.relu(total) if layer.relu else total) * self.step(layer.name)

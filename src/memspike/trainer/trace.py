@@ -26,7 +26,7 @@ class Layer:
 
     kind: conv2d, dense, average_pool, max_pool, add, concat, flatten, dropout (while reading also norm, relu and output).
     A conv2d or dense without `module` is a batch norm that stands alone: one synapse of weight 1 per channel. `norm` is a
-    batch norm that belongs to the layer, `relu` says that its output is rectified.
+    batch norm that belongs to the layer, `relu` says that its output is rectified. A dropout of `whole_channels` is a Dropout2d.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Layer:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     probability: float = 0.0
+    whole_channels: bool = False
 
     @property
     def is_neuron(self) -> bool:
@@ -152,7 +153,7 @@ class _Reader:
             self.values[node] = "image"
         elif node.op == "output":
             self._finish(node)
-        elif node.op == "get_attr" or node.meta["shape"] is None:
+        elif node.op == "get_attr" or (node.meta["shape"] is None and node.op != "call_module"):
             return  # a parameter or a number: whoever uses it as an activation is refused
         elif self.ended_by is not None:
             raise ModelError(f"a softmax is followed by {node.name}", where=where(self.ended_by), cure="softmax is supported as the last step only")
@@ -353,7 +354,8 @@ def _dropout(reader: _Reader, node: fx.Node, module: Any) -> str:
     probability = module.p if module is not None else _argument(node, 1, "p", 0.5)
     if module is None and _argument(node, 2, "training", True):
         raise ModelError(f"{node.name} drops activations in evaluation too", where=where(node), cure="pass training=self.training, or use nn.Dropout")
-    return reader.add(node, "dropout", (reader.source(node),), probability=float(probability))
+    whole = isinstance(module, nn.Dropout2d) or node.target is F.dropout2d
+    return reader.add(node, "dropout", (reader.source(node),), probability=float(probability), whole_channels=whole)
 
 
 def _softmax(reader: _Reader, node: fx.Node, module: Any) -> str:

@@ -8,35 +8,38 @@ from torch import Tensor
 
 from memspike.trainer.net import Net
 
+_MAX_EDGES = 1_000_000
 
-def cluster(weight: Tensor, largest: int, starts: int = 24, rounds: int = 20) -> float:
+
+def cluster(weight: Tensor, largest: int, rounds: int = 100) -> float:
     """The scale of `min over integer k, |k| <= largest, and scale of || scale * k - W ||^2`.
 
-    k-means whose centres are tied to a linear grid: assignment and the closed-form scale `<k, W> / <k, k>` alternate until nothing
-    moves; the best of several starts wins, because the problem has local minima.
+    k-means whose centres are tied to a linear grid: assignment and the closed-form scale `<k, W> / <k, k>` alternate until nothing moves. It has
+    many local minima, so it starts from the global one: exact for up to `_MAX_EDGES / largest` weights, of an even sample of them beyond.
     """
-    flat = weight.detach().double().flatten()
-    top = float(flat.abs().max())
-    if top == 0:
+    size = weight.detach().double().abs().flatten()
+    if not size.any():
         return 1.0
-    best = (float("inf"), 1.0)
-    for shrink in np.geomspace(0.2, 1.0, starts):
-        scale = top / largest * float(shrink)
-        for _ in range(rounds):
-            k = _assign(flat, scale, largest)
-            if not k.any():
-                break
-            moved = float((k @ flat) / (k @ k))
-            if moved <= 0 or abs(moved - scale) < 1e-9 * scale:
-                break
-            scale = moved
-        error = float((_assign(flat, scale, largest) * scale - flat).square().sum())
-        best = min(best, (error, scale))
-    return best[1]
+    # A sample may hold zeros alone; then the search starts from the largest weight.
+    scale = _global_scale(size[:: -(-len(size) * largest // _MAX_EDGES)], largest) or float(size.max()) / largest
+    for _ in range(rounds):
+        k = (size / scale + 0.5).floor().clamp(max=largest)
+        moved = float((k @ size) / (k @ k)) if k.any() else scale
+        if abs(moved - scale) <= 1e-12 * scale:
+            break
+        scale = moved
+    return scale
 
 
-def _assign(flat: Tensor, scale: float, largest: int) -> Tensor:
-    return (flat / scale + 0.5).floor().clamp(-largest, largest)
+def _global_scale(size: Tensor, largest: int) -> float:
+    """The best scale for absolute weights, all at once: as the scale falls, weight w is counted j times from the edge `w / (j - 1/2)` on, which adds w to
+    `<k, W>` and `2 j - 1` to `<k, k>`; the error is `<W, W> - <k, W>^2 / <k, k>`."""
+    j = torch.arange(1, largest + 1, dtype=size.dtype, device=size.device)
+    order = (size[:, None] / (j - 0.5)).flatten().argsort(descending=True)
+    products = size[:, None].expand(-1, largest).flatten()[order].cumsum(0)
+    squares = (2 * j - 1).expand(len(size), -1).flatten()[order].cumsum(0)
+    best = int((products.square() / squares).argmax())
+    return float(products[best] / squares[best])
 
 
 def set_scales(net: Net, *, clustering: bool) -> None:

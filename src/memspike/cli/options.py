@@ -1,0 +1,157 @@
+"""Options that several verbs share, and the order that they make."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memspike.errors import MemspikeError
+
+if TYPE_CHECKING:
+    from memspike.line import Order
+
+
+class FidelityName(StrEnum):
+    """What a simulation computes."""
+
+    ideal = "ideal"
+    spike = "spike"
+
+
+class EncoderName(StrEnum):
+    """How counts become spikes."""
+
+    even = "even"
+    burst = "burst"
+    random = "random"
+
+
+class NeuronName(StrEnum):
+    """The neuron circuits."""
+
+    up_down = "up_down"
+    two_phase = "two_phase"
+    dual = "dual"
+    fire_only = "fire_only"
+
+
+class MethodName(StrEnum):
+    """The recipes."""
+
+    default = "default"
+    liu2018 = "liu2018"
+
+
+class GridName(StrEnum):
+    """The weight grids."""
+
+    symmetric = "symmetric"
+    liu2018 = "liu2018"
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel="Network and data", help="Reference network (digits_net, lenet, alexnet_cifar, resnet20) or your own as package.module:function."
+    ),
+]
+Data = Annotated[
+    str, typer.Option(rich_help_panel="Network and data", help="digits, a hub data set (ylecun/mnist), a folder of parquet files or images, or an .npz file.")
+]
+Bits = Annotated[int, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of every activation and weight.")]
+ActivationBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of activations, where they differ from --bits.")]
+WeightBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of weights, where they differ from --bits.")]
+ImageBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bits", help="Bits of the image; as many as an activation unless given.")]
+LayerBits = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER=A/W", rich_help_panel="Bits", help="Bits of one layer (or pattern), as in --layer-bits 'fc2=8/6' or 'conv*=/3'. May be repeated."
+    ),
+]
+Grid = Annotated[GridName, typer.Option(rich_help_panel="Bits", help="Weight grid: symmetric (up to 2^(N-1)-1) or liu2018 (up to 2^(N-1)).")]
+Weights = Annotated[
+    Path | None, typer.Option(rich_help_panel="Network and data", help="State dict to start from: .safetensors, or a torch file of tensors only.")
+]
+Mean = Annotated[
+    str | None, typer.Option(metavar="A,B,C", rich_help_panel="Network and data", help="Per channel, if the weights expect (pixel / 255 - mean) / std.")
+]
+Std = Annotated[str | None, typer.Option(metavar="A,B,C", rich_help_panel="Network and data", help="Per channel, see --mean.")]
+Method = Annotated[
+    MethodName, typer.Option(rich_help_panel="Training", help="default: learned steps started from the paper's two methods; liu2018: those two alone.")
+]
+Epochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in floating point.")]
+ConvergenceEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs with Neuron Convergence.")]
+FinetuneEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in counts.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, rich_help_panel="Training", help="Images per training step.")]
+LearningRate = Annotated[float | None, typer.Option(min=1e-8, rich_help_panel="Training", help="Highest learning rate in floating point.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
+Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
+DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="cpu or cuda.")]
+ChipName = Annotated[str, typer.Option("--chip", help="Chip: predictive, liu2018, or a .toml file (see memspike chips).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def training_order(
+    *, model: Model = "digits_net", data: Data = "digits", bits: Bits = 4, activation_bits: ActivationBits = None, weight_bits: WeightBits = None,
+    image_bits: ImageBits = None, layer_bits: LayerBits = None, grid: Grid = GridName.symmetric, weights: Weights = None, mean: Mean = None, std: Std = None,
+    method: Method = MethodName.default, epochs: Epochs = None, convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None,
+    batch_size: BatchSize = None, learning_rate: LearningRate = None, flip: Flip = None, seed: Seed = 0, device: DeviceName = "cpu",
+) -> "Order":  # fmt: skip
+    """The part of an order that `run` and `train` share; its parameters are their options."""
+    from memspike.line import Order
+
+    changes = {
+        "epochs": epochs, "convergence_epochs": convergence_epochs, "finetune_epochs": finetune_epochs,
+        "batch_size": batch_size, "learning_rate": learning_rate, "flip": flip,
+    }  # fmt: skip
+    return Order(
+        model=model, data=data, activation_bits=activation_bits or bits, weight_bits=weight_bits or bits, image_bits=image_bits,
+        layer_bits=_layer_bits(layer_bits), grid=grid.value, weights=str(weights) if weights else None, mean=_numbers(mean, "--mean"),
+        std=_numbers(std, "--std"), method=method.value, changes={k: v for k, v in changes.items() if v is not None}, seed=seed, device=device,
+    )  # fmt: skip
+
+
+def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the parameters of `training_order` as options, and the order they make as its argument `order`."""
+    shared, own = inspect.signature(training_order).parameters, inspect.signature(command).parameters
+
+    @functools.wraps(command)
+    def takes(**options: Any) -> None:
+        order = training_order(**{name: options.pop(name) for name in shared})
+        command(order=order, **options)
+
+    both = [*shared.values(), *(p.replace(kind=p.KEYWORD_ONLY) for name, p in own.items() if name != "order")]
+    takes.__signature__ = inspect.Signature(both)  # pyright: ignore[reportAttributeAccessIssue]
+    takes.__annotations__ = {p.name: p.annotation for p in both}
+    return takes
+
+
+def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | None], ...]:
+    found: list[tuple[str, int | None, int | None]] = []
+    for text in texts or []:
+        pattern, equals, both = text.rpartition("=")
+        activation, slash, weight = both.partition("/")
+        if not equals or not slash:
+            raise MemspikeError(f"--layer-bits {text!r}; expected LAYER=ACTIVATION/WEIGHT", cure="as in fc2=8/6, or conv1=/3 for weights alone")
+        number_of = {part: integer(part, "--layer-bits") if part else None for part in (activation, weight)}
+        found.append((pattern, number_of[activation], number_of[weight]))
+    return tuple(found)
+
+
+def integer(text: str, option: str) -> int:
+    if not text.isdecimal():
+        raise MemspikeError(f"{option}: {text!r} is no whole number")
+    return int(text)
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise MemspikeError(f"{option} {text!r}; expected numbers with commas between", cure="as in 0.49,0.48,0.45") from error

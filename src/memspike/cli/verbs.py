@@ -1,0 +1,289 @@
+"""The verbs: `run` walks the whole line, each other one takes a step on saved files."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from memspike.cli.options import (
+    AsJson,
+    ChipName,
+    Data,
+    EncoderName,
+    FidelityName,
+    NeuronName,
+    Seed,
+    integer,
+    takes_training_options,
+)  # fmt: skip
+from memspike.cli.speech import Listener, speech, tell, two_columns
+from memspike.errors import CheckFailed, MemspikeError
+
+if TYPE_CHECKING:
+    from memspike.line import Order
+
+app = typer.Typer(
+    name="memspike",
+    help="Deep networks on spiking memristor hardware: train to spike counts, compile, map, simulate, and cost the chip.",
+    epilog="Start with [bold]memspike run[/bold]: digits, a small network, 4 bits, about two minutes on two cores.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib import metadata
+
+        print(f"memspike {metadata.version('memspike')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    speech.quiet, speech.debug = quiet, debug
+
+
+@app.command(
+    epilog="Examples:\n\n  memspike run\n\n  memspike run --model lenet --data path/to/mnist --bits 4 --out runs/lenet\n\n"
+    "  memspike run --model mypkg.nets:make_net --weights net.safetensors --data images.npz"
+)
+@takes_training_options
+def run(
+    order: "Order",
+    chip: ChipName = "predictive",
+    also: Annotated[list[str] | None, typer.Option(help="Further chips to cost beside --chip; liu2018 unless given.")] = None,
+    encoder: Annotated[EncoderName, typer.Option(help="How counts become spikes.")] = EncoderName.even,
+    cost_images: Annotated[int, typer.Option(min=1, help="Images simulated spike by spike for the energy of both designs.")] = 64,
+    check_images: Annotated[int | None, typer.Option(min=0, help="Images on which spikes are held against the program; all unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for everything; an interrupted run in it goes on. Default: a new one under runs/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk the whole line: train, compile, map, simulate, cost, and report, beside the 8-bit design."""
+    from memspike import line
+    from memspike.reporter import print_report
+
+    order = replace(order, chip=chip, also=tuple(also) if also else order.also, encoder=encoder.value, cost_images=cost_images, check_images=check_images)
+    folder = out or _new_folder(order)
+    with Listener() as listener:
+        found = line.run(order, folder, listener)
+    if as_json:
+        print(json.dumps(found.summary, indent=2))
+    else:
+        print_report(found.report, speech.out())
+        speech.out().print(f"\nReport: {folder / 'report.html'}", soft_wrap=True, markup=False)
+    if not found.summary["checks"]["spike_equals_program"]:
+        raise CheckFailed("spikes and program differ; see checks in result.json", where=str(folder))
+
+
+@app.command(epilog="Example:\n\n  memspike train --model lenet --data path/to/mnist --bits 4 --out lenet.safetensors")
+@takes_training_options
+def train(
+    order: "Order",
+    out: Annotated[Path, typer.Option(help="File for the network of counts (.safetensors); checkpoints go to OUT.training.")],
+    as_json: AsJson = False,
+) -> None:
+    """Train a network until its activations are spike counts and its weights integers."""
+    from memspike import datasets, line, storage
+
+    with Listener() as listener:
+        training = line.start_training(order, datasets.load(order.data), Path(f"{out}.training"), listener)
+        network = training.freeze(training.counts(training.floating()))
+    storage.save(network, out)
+    found = {"network": str(out), "accuracy_fp32": training.notes["accuracy_fp32"], "accuracy_training_forward": training.notes["accuracy_training_forward"]}
+    tell(found, as_json, {"accuracy_fp32": "accuracy, floating point", "accuracy_training_forward": "accuracy, counts (training forward)"})
+
+
+@app.command("compile", epilog="Example:\n\n  memspike compile lenet.safetensors --out lenet-program.safetensors")
+def compile_(
+    network: Annotated[Path, typer.Argument(help="Network of counts, from memspike train.")],
+    out: Annotated[Path, typer.Option(help="File for the program (.safetensors).")],
+    chip: Annotated[str | None, typer.Option(help="Compile for this chip's partial sums; analog (exact) unless given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a network of counts into an exact integer program, and print its text."""
+    from memspike import storage
+    from memspike.compiler import compile as compile_network
+    from memspike.line import program_for
+    from memspike.network import QuantizedNetwork
+
+    loaded = storage.load(network, QuantizedNetwork)
+    program = program_for(loaded, storage.load_chip(chip)) if chip else compile_network(loaded)
+    storage.save(program, out)
+    if as_json:
+        print(json.dumps({"program": str(out), "digest": program.digest(), "ops": len(program.ops), "notes": program.notes.get("compile")}, indent=2))
+    else:
+        print(program, end="")
+
+
+@app.command("map", epilog="Example:\n\n  memspike map lenet-program.safetensors --chip predictive --out lenet-mapping.safetensors")
+def map_(
+    program: Annotated[Path, typer.Argument(help="Program, from memspike compile or run.")],
+    out: Annotated[Path, typer.Option(help="File for the mapping (.safetensors).")],
+    chip: ChipName = "predictive",
+    copies: Annotated[list[str] | None, typer.Option(metavar="OP=N", help="Copies of a busy layer, as in --copies conv1.sum=4. May be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay a program's weights on a chip's crossbars."""
+    from memspike import storage
+    from memspike.mapper import map as map_program
+    from memspike.program import Program
+
+    wanted = {name: integer(number, "--copies") for name, _, number in (text.rpartition("=") for text in copies or [])}
+    mapping = map_program(storage.load(program, Program), storage.load_chip(chip), copies=wanted or None)
+    storage.save(mapping, out)
+    found = {"mapping": str(out), "chip": mapping.chip.name, "crossbars": mapping.num_crossbars, "utilization": mapping.utilization}
+    tell(found, as_json, {"chip": "chip", "crossbars": "crossbars", "utilization": "cells that hold a weight"})
+
+
+@app.command(epilog="Example:\n\n  memspike simulate program.safetensors --data path/to/mnist --fidelity spike --limit 100 --save run.npz")
+def simulate(
+    program: Annotated[Path, typer.Argument(help="Program or mapping.")],
+    data: Data = "digits",
+    fidelity: Annotated[FidelityName, typer.Option(help="ideal: the integers; spike: every timestep of every neuron.")] = FidelityName.ideal,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N test images.")] = None,
+    save: Annotated[Path | None, typer.Option(help="File (.npz) for images, scores, labels and activity.")] = None,
+    chip: ChipName = "predictive",
+    encoder: Annotated[EncoderName, typer.Option(help="How counts become spikes.")] = EncoderName.even,
+    neuron: Annotated[NeuronName | None, typer.Option(help="Neuron circuit; the chip's unless given.")] = None,
+    raster: Annotated[list[str] | None, typer.Option(metavar="OP", help="Keep this layer's spikes of the first image in the .npz. May be repeated.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run test images through a program: exact integers, or every spike."""
+    from memspike import datasets, storage
+    from memspike.mapper import map as map_program
+    from memspike.mapping import Mapping
+    from memspike.program import Program
+    from memspike.simulator import simulate as simulate_mapping
+
+    loaded = storage.load(program)
+    if not isinstance(loaded, Program | Mapping):
+        raise MemspikeError(f"holds a {type(loaded).__name__}; expected a program or a mapping", where=str(program))
+    mapping = loaded if isinstance(loaded, Mapping) else map_program(loaded, storage.load_chip(chip))
+    test = datasets.load(data).test
+    images, labels = test.counts(mapping.program.input_type.type)[:limit], test.labels[:limit]
+    with Listener() as listener:
+        result = simulate_mapping(
+            mapping, images, fidelity=fidelity.value, encoder=encoder.value, neuron=neuron.value if neuron else None, seed=seed, raster=tuple(raster or ()),
+            progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
+        )  # fmt: skip
+    if save:
+        storage.save_simulation(save, images, result, labels=labels)
+    found = {"accuracy": result.accuracy(labels), "num_images": len(images), "fidelity": fidelity.value, "neuron": result.provenance.neuron}
+    tell(found, as_json, {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"})
+
+
+@app.command(epilog="Example:\n\n  memspike estimate lenet-mapping.safetensors run.npz --save cost.json")
+def estimate(
+    mapping: Annotated[Path, typer.Argument(help="Mapping, from memspike map.")],
+    simulation: Annotated[Path, typer.Argument(help="Simulation (.npz) of the same program, from memspike simulate --save.")],
+    save: Annotated[Path | None, typer.Option(help="File (.json) for the cost and its rows.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cost a mapped program: latency, throughput, energy and area, by component and layer."""
+    from memspike import storage
+    from memspike.estimator import estimate as estimate_mapping
+    from memspike.mapping import Mapping
+    from memspike.result import Result
+    from memspike.units import si
+
+    cost = estimate_mapping(storage.load(mapping, Mapping), storage.load(simulation, Result).activity)
+    if save:
+        storage.save(cost, save)
+    found = {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
+    if as_json:
+        parts = {f"{by}s": {name: {"energy_j": e, "area_m2": a} for name, (e, a) in cost.by(by).items()} for by in ("component", "layer")}
+        print(json.dumps({**found, **parts}, indent=2))
+        return
+    out = speech.out()
+    units = {"latency_s": "s", "throughput_hz": "images/s", "energy_j": "J", "area_m2": "m2"}
+    labels = {"latency_s": "latency", "throughput_hz": "throughput, layers pipelined", "energy_j": "energy per image", "area_m2": "area"}
+    out.print(two_columns([(labels[key], si(value, units[key])) for key, value in found.items()]))
+    table = Table("component", "energy per image", "area", box=None)
+    for name, (energy, area) in cost.by("component").items():
+        table.add_row(name, si(energy, "J"), si(area, "m2"))
+    out.print(table)
+
+
+@app.command(epilog="Example:\n\n  memspike report runs/lenet --out lenet.html")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="File for the page (.html).")] = None,
+) -> None:
+    """Print a finished run's report again, and write its page."""
+    from memspike.files import read_bytes
+    from memspike.reporter import Report, print_report
+
+    page = Report.from_json(read_bytes(folder / "report.json").decode("utf-8", "replace"))
+    print_report(page, speech.out())
+    if out:
+        page.save(out)
+
+
+@app.command()
+def show(file: Annotated[Path, typer.Argument(help="Any file that memspike wrote.")]) -> None:
+    """Say what a file holds; a program is printed as text."""
+    from memspike import storage
+    from memspike.program import Program
+
+    thing = storage.load(file)
+    print(thing if isinstance(thing, Program) else repr(thing), end="" if isinstance(thing, Program) else "\n")
+
+
+@app.command()
+def chips() -> None:
+    """List the chips that come with memspike, and how far their numbers can be trusted."""
+    from collections import Counter
+
+    from memspike import storage
+
+    table = Table("chip", "what it is", "crossbar", "numbers by standing", box=None)
+    for name in storage.chip_names():
+        chip = storage.load_chip(name)
+        standings = Counter(quantity.standing for quantity in chip.quantities().values()).most_common()
+        table.add_row(name, chip.title, f"{chip.crossbar.rows} x {chip.crossbar.columns}", ", ".join(f"{n} {standing}" for standing, n in standings))
+    speech.out().print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions and what this machine offers, for a bug report."""
+    import platform
+    from importlib import metadata
+
+    from memspike.trainer import torch_build
+
+    rows = [("memspike", metadata.version("memspike")), ("python", platform.python_version()), ("platform", platform.platform()), *torch_build().items()]
+    try:
+        rows.append(("datasets", metadata.version("datasets")))
+    except metadata.PackageNotFoundError:
+        rows.append(("datasets", "not installed; pip install 'memspike[data]' reads hub data sets and parquet"))
+    speech.out().print(two_columns(rows))
+
+
+def _new_folder(order: Any) -> Path:
+    """The first folder under runs/ that holds no finished run and no other order's: an interrupted run is found again."""
+    from memspike import line
+
+    data = Path(order.data).stem or order.data
+    base = f"{order.model}-{data}-a{order.activation_bits}w{order.weight_bits}-seed{order.seed}".replace(":", ".").replace("/", "-")
+    return next(path for path in _numbered(Path("runs") / base) if line.is_free(order, path))
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    number = 2
+    while True:
+        yield path.with_name(f"{path.name}-{number}")
+        number += 1

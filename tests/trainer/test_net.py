@@ -1,0 +1,326 @@
+"""Net: the forward pass in floating point and in counts, its gradients, its steps, and normalised images."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memspike.errors import ModelError, TrainingError
+from memspike.integer import IntType, to_counts
+from memspike.trainer.bits import Bits
+from memspike.trainer.models import MODELS
+from memspike.trainer.net import Net, _Round, normalize
+from memspike.trainer.trace import trace
+from networks import Everything
+from random_models import counted, pixels, values_of
+
+ONE = (1, 8, 8)
+
+
+def images(n: int = 4, shape: tuple[int, ...] = ONE) -> Tensor:
+    return pixels(np.random.default_rng(0), n, shape)
+
+
+def net_of(model: nn.Module, shape: tuple[int, ...] = ONE) -> Net:
+    return Net(model, trace(model, shape)).eval()
+
+
+def scores_of(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(x.float() / 255)
+
+
+def small(*, bias: bool = True) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3, bias=bias), nn.BatchNorm2d(3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(27, 4))
+
+
+# -- floating point
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_reference_networks_compute_what_they_computed(name: str) -> None:
+    shape = {"digits_net": (1, 8, 8), "lenet": (1, 28, 28)}.get(name, (3, 32, 32))
+    model = MODELS[name](shape[0], 10)
+    x = images(2, shape)
+    torch.testing.assert_close(net_of(model, shape)(x), scores_of(model, x), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_and_statistics_are_the_models() -> None:
+    torch.manual_seed(0)
+    model, x = Everything(), images(8)
+    model.dropout.p = 0.0
+    net = net_of(model).train()
+    F.log_softmax(net(x), 1)[:, 0].sum().backward()
+    model.train()(x.float() / 255)[:, 0].sum().backward()
+    for (name, wanted), found in zip(model.named_parameters(), net.model.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-3, atol=1e-5, msg=name)
+    for (name, wanted), found in zip(model.named_buffers(), net.model.buffers(), strict=True):
+        torch.testing.assert_close(found, wanted, msg=name)
+
+
+def test_dropout_drops_in_floating_point_training_alone() -> None:
+    for dropout in (nn.Dropout(0.5), nn.Dropout2d(0.5)):
+        net = net_of(nn.Sequential(nn.Conv2d(1, 64, 1), dropout, nn.Flatten(), nn.Linear(64 * 64, 2)))
+        layer = next(layer for layer in net.layers if layer.kind == "dropout")
+        x = torch.ones(2, 64, 8, 8)
+        assert torch.equal(net._run(layer, [x], None), x)
+        dropped = net.train()._run(layer, [x], None)
+        assert 0.3 < (dropped == 0).float().mean() < 0.7
+        whole = (dropped.flatten(2).std(2) == 0).all()
+        assert whole == isinstance(dropout, nn.Dropout2d)
+        net.set_bits(Bits(4, 4))
+        assert torch.equal(net._run(layer, [x], None), x)
+
+
+def test_what_people_bring() -> None:
+    """Double weights, whole-number parameters, frozen ones, modules that nothing uses, batch norms without affine or momentum."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, affine=False), nn.ReLU(), nn.BatchNorm2d(3, momentum=None), nn.Flatten(), nn.Linear(108, 4))
+    model.double().requires_grad_(False)
+    model.register_parameter("seen", nn.Parameter(torch.tensor([1, 2]), requires_grad=False))
+    model[0].aside = nn.Linear(2, 2)
+    x = images()
+    with torch.no_grad():
+        wanted = model.eval()(x.double() / 255)
+    net = net_of(model)
+    torch.testing.assert_close(net(x).double(), wanted, rtol=1e-5, atol=1e-5)
+    assert model[0].weight.dtype == torch.float64 and net.model[0].weight.dtype == torch.float32  # type: ignore[index, union-attr]
+    assert not net.model[0].weight.requires_grad  # type: ignore[index, union-attr]
+    net.train()(x)
+    assert int(net.model[3].num_batches_tracked) == 1  # type: ignore[index, union-attr, arg-type]
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = small()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    net_of(model).train()(images())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_images_must_be_pixels() -> None:
+    with pytest.raises(TrainingError, match="images must be uint8 pixels, got torch.float32"):
+        net_of(small())(images().float())
+
+
+# -- bits and types
+
+
+def types(model: nn.Module, bits: Bits, shape: tuple[int, ...] = ONE) -> dict[str, str]:
+    net = net_of(model, shape)
+    net.set_bits(bits)
+    return {name: str(type) for name, type in net.types.items()}
+
+
+def test_types_are_unsigned_behind_a_relu_and_one_bit_more_without() -> None:
+    found = types(Everything(), Bits(4, 4, 3, overrides=(("left", 5, None), ("fc1", 2, 8))))
+    assert found["image"] == "u3" and found["stem.0"] == "u4" and found["pointwise"] == "i5" and found["add"] == "u4"
+    assert found["left"] == "u5" and found["max_pool2d"] == "u5" and found["cat"] == "u5" and found["fc1"] == "u2"
+
+
+def test_what_meets_counts_in_one_step() -> None:
+    net = net_of(Everything())
+    assert net.groups["add"] == net.groups["stem.0"] == net.groups["pointwise"]
+    assert net.groups["left"] == net.groups["max_pool2d"] == net.groups["avg_pool2d"] == net.groups["cat"] != net.groups["right"]
+    net.set_bits(Bits(4, 4))
+    net.set_step("add", 0.25)
+    assert net.step("pointwise").item() == 0.25
+
+
+@pytest.mark.parametrize("number", [0.1, 1.0, 2.0**-7, 3e-5, 1 / 15])
+def test_a_step_comes_back_as_it_was_set(number: float) -> None:
+    net = net_of(small())
+    net.set_bits(Bits(4, 4))
+    net.set_step("0", number)
+    net.set_weight_scale(net.layers[0], number)
+    assert net.step("0").item() == net.weight_scale(net.layers[0]).item() == float(np.float32(number))
+
+
+def test_a_fold_of_the_image_gets_neurons_of_its_own() -> None:
+    class Skip(nn.Module):
+        def __init__(self, read: Any) -> None:
+            super().__init__()
+            self.conv, self.fc, self.read = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(64, 3), read
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.read(self, x).flatten(1))
+
+    reads: list[Any] = [
+        lambda m, x: m.conv(x) + x,
+        lambda m, x: F.relu(m.conv(F.relu(x))),
+        lambda m, x: x + x,
+        lambda m, x: F.max_pool2d(x, 3, 1, 1) + m.conv(x),
+    ]
+    for read in reads:
+        model, x = Skip(read), images()
+        net = net_of(model)
+        assert (net.layers[0].name, net.layers[0].inputs, net.layers[0].relu) == ("image.counts", ("image",), True)
+        assert all(layer.name == "image.counts" or layer.is_neuron or "image" not in layer.inputs for layer in net.layers)
+        torch.testing.assert_close(net(x), scores_of(model, x), rtol=1e-4, atol=1e-5)
+        found = types(model, Bits(3, 4, 8))
+        assert found["image"] == "u8" and found["image.counts"] == "u3"
+    pooled = net_of(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)))
+    assert [layer.name for layer in pooled.layers] == ["0", "1", "2"] and {*pooled.groups.values()} == {"image", "2"}
+
+
+def test_the_scores_are_charges_of_the_last_synapses_alone() -> None:
+    def scores(*modules: nn.Module) -> str | None:
+        net = net_of(nn.Sequential(nn.Conv2d(1, 3, 8), *modules))
+        return net.scores.name if net.scores else None
+
+    assert scores(nn.Flatten()) == "0"
+    assert scores(nn.Flatten(), nn.Dropout()) == "0"
+    assert scores(nn.Flatten(), nn.Linear(3, 3), nn.BatchNorm1d(3)) == "2"
+    assert scores(nn.Flatten(), nn.Linear(3, 3), nn.ReLU()) is None
+    assert scores(nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(3)) is None  # gains that differ from class to class
+
+
+# -- counts
+
+
+def test_one_neuron_by_hand() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.ReLU(), nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[0.5, -0.25, 0.74, 0.0]]))
+        model[1].bias.fill_(0.1)
+        model[3].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+    net = net_of(model, (1, 2, 2))
+    net.set_bits(Bits(3, 4))
+    net.set_step("1", 0.125)
+    for layer in net.layers[1::2]:
+        net.set_weight_scale(layer, 0.25)
+    x = torch.tensor([[[[255, 128], [40, 7]]]], dtype=torch.uint8)
+    counts = to_counts(x.numpy(), IntType(3))
+    assert counts.ravel().tolist() == [7, 4, 1, 0]
+    # weights 2, -1, 3, 0: the sum is 2 * 7 - 4 + 3 = 13; real 13 / 7 * 0.25 + 0.1 = 0.564; count round(4.514) = 5; score 5 * 0.125
+    with torch.no_grad():
+        assert values_of(net, x)["1"].tolist() == [[5.0]]
+        assert net(x)[0].tolist() == [0.625, -0.625]
+        assert net.train()(x)[0].tolist() == [0.625, -0.625]
+
+
+def test_signals_before_rounding_can_be_kept() -> None:
+    model, x = Everything(), images(3)
+    net = net_of(model)
+    kept: dict[str, Tensor] = {}
+    net(x, keep=kept)
+    assert set(kept) == {"stem.0", "depthwise", "pointwise", "add", "left", "right", "avg_pool2d", "twice", "twice_2", "add_1", "after", "pool", "fc1"}
+    torch.testing.assert_close(kept["stem.0"], model.eval().stem(x.float() / 255), rtol=1e-4, atol=1e-5)
+    counting = counted(model, Bits(8, 8), x)
+    rounded: dict[str, Tensor] = {}
+    counting(x, keep=rounded)
+    assert set(rounded) == set(kept)
+    for name in kept:  # eight bits lie close to floating point
+        assert (rounded[name] - kept[name]).abs().mean() < 0.05 * kept[name].abs().mean() + 0.02, name
+
+
+def test_long_sums_of_eight_bits_are_exact() -> None:
+    """600 inputs of 255 times 127 pass 2**24, where single precision drops the odd numbers."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(600, 5, bias=False), nn.ReLU(), nn.Linear(5, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(1 - torch.rand(5, 600) * 0.02)
+        model[1].weight[:, 0] = -0.01
+    x = torch.full((3, 1, 20, 30), 255, dtype=torch.uint8)
+    x[:, 0, 0, :3] = torch.tensor([[1, 0, 2], [2, 255, 3], [0, 1, 254]], dtype=torch.uint8)
+    net = counted(model, Bits(8, 8), x)
+    first = net.layers[1]
+    k = net.weight(first).round().detach().numpy().astype(np.int64)
+    c = x.flatten(1).numpy().astype(np.int64)
+    assert (c @ k.T).min() > 2**24 and ((c @ k.T) % 2).any()
+    with torch.no_grad():
+        net.set_step("1", float(net.weight_scale(first)) / 255 * 2**17)  # a count for every 2**17 of the sum
+    exact = (2 * (c @ k.T) + 2**17) // 2**18
+    np.testing.assert_array_equal(values_of(net, x)["1"], np.clip(exact, 0, 255))
+
+
+# -- gradients
+
+
+def test_the_gradient_of_rounding_is_that_of_learned_steps() -> None:
+    """Esser et al. 2020, equations 1 to 3 and 5, with the range taken to the rounding edges: y = round(clip(v / s)) * s."""
+    v = torch.tensor([-3.0, -0.9, -0.31, -0.2, 0.0, 0.04, 0.32, 0.81, 1.49, 1.51, 1.76, 9.0], requires_grad=True)
+    for low, high in ((0, 7), (-4, 3), (-7, 7)):
+        step = torch.tensor(0.2, requires_grad=True)
+        weight = torch.linspace(-1, 2, len(v))
+        (_Round.apply(v, step, low, high) * step * weight).sum().backward()
+        assert v.grad is not None and step.grad is not None
+        x = v.detach() / 0.2
+        inside = (x > low - 0.5) & (x < high + 0.5)
+        of_step = torch.where(inside, (x + 0.5).floor() - x, x.clamp(low, high))
+        torch.testing.assert_close(v.grad, weight * inside)
+        torch.testing.assert_close(step.grad, (weight * of_step).sum())
+        v.grad = None
+
+
+def test_gradients_reach_weights_steps_scales_and_batch_norms() -> None:
+    net = counted(small(), Bits(3, 3), images(16)).train()
+    F.cross_entropy(net(images(16)), torch.arange(16) % 4).backward()
+    silent = [name for name, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
+    assert silent == ["model.0.bias"] or silent == []  # a batch norm takes any bias away
+
+
+# -- Neuron Convergence alone, Weight Clustering alone
+
+
+@pytest.mark.parametrize("bits", [Bits(4, None), Bits(None, 4), Bits(None, None)])
+def test_either_half_may_stay_floating_point(bits: Bits) -> None:
+    x = images(16)
+    net = counted(Everything(), bits, x)
+    values = values_of(net, x)
+    whole = all(np.array_equal(value, value.round()) for name, value in values.items() if name != "fc2")
+    weights = [net.weight(layer) for layer in net.layers if layer.module]
+    assert whole == (bits.activation is not None)
+    assert all(torch.equal(w, w.round()) for w in weights) == (bits.weight is not None)
+    net.train()(x).sum().backward()
+
+
+# -- normalised images
+
+
+MEAN, STD = (0.4, 0.1), (0.25, 0.5)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)),
+    lambda: nn.Sequential(nn.Conv2d(2, 4, 3, 2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 3)),
+    lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 7), nn.ReLU(), nn.Linear(7, 3)),
+])  # fmt: skip
+def test_mean_and_std_fold_into_the_first_layer(make: Any) -> None:
+    torch.manual_seed(0)
+    model, x = make(), images(5, (2, 8, 8))
+    folded, note = normalize(model, trace(model, (2, 8, 8)), MEAN, STD)
+    mean, std = torch.tensor(MEAN).reshape(1, 2, 1, 1), torch.tensor(STD).reshape(1, 2, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x / 255), model((x / 255 - mean) / std), rtol=1e-4, atol=1e-4)
+    assert note == "mean and std folded into the first layer"
+
+
+def test_padding_of_normalised_images_is_told() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 3)), images(5, (2, 8, 8))
+    folded, note = normalize(model, trace(model, (2, 8, 8)), MEAN, STD)
+    assert note == "mean and std folded into the first layer; its zero padding now means black instead of the mean"
+    mean, std = torch.tensor(MEAN).reshape(1, 2, 1, 1), torch.tensor(STD).reshape(1, 2, 1, 1)
+    with torch.no_grad():
+        inside, wanted = folded[0](x / 255), model[0]((x / 255 - mean) / std)  # type: ignore[index]
+    torch.testing.assert_close(inside[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+
+
+def test_normalisation_that_cannot_be_folded_is_refused() -> None:
+    def refused(model: nn.Module, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,), shape: tuple[int, ...] = ONE) -> str:
+        with pytest.raises(ModelError) as error:
+            normalize(model, trace(model, shape), mean, std)
+        return str(error.value)
+
+    cure = "\n  only a Conv2d or Linear that reads nothing else can take mean and std into its weights"
+    assert refused(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))) == "0 reads the normalised image" + cure
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    assert refused(nn.Sequential(conv, nn.ReLU(), conv, nn.Flatten(), nn.Linear(64, 3))) == "0 reads the normalised image, and so does 0_2 its counts" + cure
+    numbers = "\n  give one mean and one positive std per channel"
+    assert refused(small(), (0.5, 0.5), (1, 1)) == "mean (0.5, 0.5) and std (1, 1) do not fit 1 channels" + numbers
+    assert refused(small(), (0.5,), (0.0,)) == "mean (0.5,) and std (0.0,) do not fit 1 channels" + numbers
+    assert refused(small(), (float("nan"),), (1.0,)) == "mean (nan,) and std (1.0,) do not fit 1 channels" + numbers

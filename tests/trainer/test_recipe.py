@@ -1,0 +1,41 @@
+"""Recipe: its limits, the 2018 paper's own, and what is measured for the reference networks."""
+
+from typing import Any
+
+import pytest
+
+from memspike.errors import TrainingError
+from memspike.trainer.models import MODELS
+from memspike.trainer.recipe import RECIPES, Recipe
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"epochs": -1}, "epochs must be zero or more, got -1"),
+    ({"convergence_epochs": -1}, "convergence_epochs must be zero or more, got -1"),
+    ({"finetune_epochs": -2}, "finetune_epochs must be zero or more, got -2"),
+    ({"batch_size": 0}, "batch_size must be above zero, got 0"),
+    ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
+    ({"finetune_learning_rate": float("nan")}, "finetune_learning_rate must be above zero, got nan"),
+    ({"convergence_learning_rate": -1e-3}, "convergence_learning_rate must be above zero, got -0.001"),
+    ({"shift": -1}, "shift must be zero or more pixels, got -1"),
+    ({"distillation": 1.5}, "distillation must lie between 0 and 1, got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_refusals(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError) as error:
+        Recipe(**options)
+    assert str(error.value) == message
+
+
+def test_the_paper_has_no_learned_steps_and_no_teacher() -> None:
+    recipe = Recipe.liu2018(epochs=3)
+    assert (recipe.neuron_convergence, recipe.weight_clustering, recipe.learned_steps, recipe.distillation, recipe.epochs) == (True, True, False, 0.0, 3)
+
+
+def test_a_recipe_describes_all_of_itself() -> None:
+    assert list(Recipe().describe()) == Recipe.names()
+
+
+def test_every_reference_network_has_a_recipe() -> None:
+    assert set(RECIPES) == set(MODELS)
