@@ -60,7 +60,9 @@ def test_same_seed_same_result_for_any_batch_and_any_threads(fidelity, program, 
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            return simulate(mapping, images, fidelity=fidelity, encoder="random", neuron=neuron, seed=seed, batch_size=batch_size)
+            result = simulate(mapping, images, fidelity=fidelity, encoder="random", neuron=neuron, seed=seed, batch_size=batch_size)
+            assert torch.get_num_threads() == threads, "the caller's threads are given back"
+            return result
         finally:
             torch.set_num_threads(before)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chips import test_chip
@@ -18,6 +18,7 @@ from memspike.simulator.kernels import Floor, exact_arithmetic
 from small_programs import fire, small_network, weights
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.sampled_from([1.0, 2.0**4, 2.0**12, 2.0**22]))
 def test_floor_equals_fire_at_every_sum(seed, fraction_bits, span):
     """Every sum in reach, thresholds from 1 to far beyond it, charges of both signs: exhaustive."""

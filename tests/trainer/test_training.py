@@ -1,0 +1,353 @@
+"""Training as a whole: the stages and their notes, what it refuses, and models and weights that people bring."""
+
+import dataclasses
+import json
+import pathlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memspike.compiler import compile
+from memspike.errors import DataError, FileRefused, MemspikeError, ModelError, TrainingError
+from memspike.integer import to_counts
+from memspike.trainer import MODELS, RECIPES, Bits, Recipe, Training, load_model, load_weights, recipe_for, torch_build, train
+from memspike.trainer.net import Net
+from random_models import Noise, NoiseSplit
+
+SHORT = Recipe(epochs=1, convergence_epochs=1, finetune_epochs=1, batch_size=32)
+
+
+def model_of(seed: int = 0, classes: int = 3) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, classes)
+    )  # fmt: skip
+
+
+def refused(kind: type[MemspikeError] = TrainingError, model: nn.Module | None = None, data: Noise | None = None, **options: Any) -> str:
+    with pytest.raises(kind) as error:
+        Training(model or model_of(), data or Noise.of(), recipe=SHORT, **options)
+    return str(error.value)
+
+
+def numbers(net: Net) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+# -- the stages
+
+
+def test_a_training_tells_what_it_did() -> None:
+    data = Noise.of()
+    training = Training(model_of(), data, name="small", bits=Bits(3, 4, 5, (("0", 4, None),)), recipe=SHORT, seed=4)
+    net = training.counts(training.floating())
+    network = training.freeze(net)
+    notes = json.loads(json.dumps(network.notes, allow_nan=False))
+    assert network.name == "small" and notes["data"] == {"name": "noise", "source": "random numbers", "digest": "0", "num_train": 96, "num_test": 32}
+    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, "grid": "symmetric", "overrides": [["0", 4, None]]}
+    assert [(row["stage"], row["epoch"]) for row in notes["curves"]] == [("float", 1), ("convergence", 1), ("counts", 1)]
+    assert notes["recipe"] == SHORT.describe() and notes["seed"] == 4 and not notes["pretrained"] and len(notes["conversion"]) == 8
+    assert [row["layer"] for row in notes["signals"]] == ["0", "5"] and [row["layer"] for row in notes["weights"]] == ["0", "5", "7"]
+    assert {str(type) for type in net.types.values()} == {"u5", "u4", "u3", "i4"}
+    scores = compile(network).evaluate(to_counts(data.test.images, network.input_type))
+    np.testing.assert_array_equal(training.predictions(net), scores.argmax(1))
+    assert notes["accuracy_training_forward"] == pytest.approx(float((scores.argmax(1) == data.test.labels).mean()))
+
+
+def test_train_is_the_three_steps() -> None:
+    data = Noise.of()
+    network = train(model_of(), data, weight_bits=3, activation_bits=5, image_bits=6, recipe=SHORT, seed=2, name="n")
+    training = Training(model_of(), data, name="n", bits=Bits(5, 3, 6), recipe=SHORT, seed=2)
+    assert compile(network).digest() == compile(training.freeze(training.counts(training.floating()))).digest()
+
+
+@pytest.mark.parametrize(("convergence", "clustering"), [(True, False), (False, True), (True, True), (False, False)])
+@pytest.mark.parametrize("learned", [False, True])
+def test_each_method_works_alone_and_together(convergence: bool, clustering: bool, learned: bool) -> None:
+    recipe = dataclasses.replace(SHORT, neuron_convergence=convergence, weight_clustering=clustering, learned_steps=learned, distillation=0.0)
+    training = Training(model_of(), Noise.of(), bits=Bits(3, 3), recipe=recipe)
+    net = training.counts(training.floating())
+    stages = [row["stage"] for row in training.progress.curves]
+    assert stages == ["float", *["convergence"] * convergence, "counts"] and ("signals" in training.notes) == convergence
+    assert len(compile(training.freeze(net)).ops) == 8
+
+
+def test_steps_and_scales_stay_unless_they_are_learned() -> None:
+    found = {}
+    for learned in (False, True):
+        for epochs in (0, 2):
+            recipe = dataclasses.replace(SHORT, learned_steps=learned, finetune_epochs=epochs, neuron_convergence=False)
+            training = Training(model_of(), Noise.of(), recipe=recipe)
+            net = training.counts(training.floating())
+            found[learned, epochs] = numbers(net)
+    steps = [name for name in found[False, 0] if name.startswith("log_")]
+    assert len(steps) == 5
+    assert all(torch.equal(found[False, 0][name], found[False, 2][name]) for name in steps)
+    assert not any(torch.equal(found[True, 0][name], found[True, 2][name]) for name in steps)
+    assert not torch.equal(found[False, 0]["model.0.weight"], found[False, 2]["model.0.weight"])
+
+
+def test_neuron_convergence_draws_signals_into_their_range() -> None:
+    beyond = {}
+    for strength in (0.0, 30.0):
+        recipe = dataclasses.replace(SHORT, convergence=strength, convergence_epochs=6, convergence_learning_rate=5e-3)
+        training = Training(model_of(), Noise.of(), recipe=recipe)
+        training.counts(training.floating())
+        row = training.notes["signals"][1]
+        edges = np.array(row["after"]["edges"][1:])
+        beyond[strength] = sum(np.array(row["after"]["counts"])[edges > row["bound"]]) / sum(row["after"]["counts"])
+    assert beyond[30.0] < 0.5 * beyond[0.0]
+
+
+@pytest.mark.parametrize("bits", [Bits(4, None), Bits(None, 4)])
+def test_half_a_network_of_counts_trains_but_is_no_network_of_counts(bits: Bits) -> None:
+    training = Training(model_of(), Noise.of(), bits=bits, recipe=SHORT)
+    net = training.counts(training.floating())
+    assert 0 <= training.notes["accuracy_training_forward"] <= 1
+    assert ("signals" in training.notes) == (bits.activation is not None) and len(training.notes["weights"]) == (0 if bits.weight is None else 3)
+    missing = "activations" if bits.activation is None else "weights"
+    with pytest.raises(TrainingError, match=f"{missing} are still floating point"):
+        training.freeze(net)
+
+
+def test_zero_epochs_of_everything_round_the_network_as_it_came() -> None:
+    recipe = Recipe(epochs=0, convergence_epochs=0, finetune_epochs=0)
+    model = model_of()
+    training = Training(model, Noise.of(), recipe=recipe)
+    net = training.counts(training.floating())
+    assert all(torch.equal(value, net.model.state_dict()[name]) for name, value in model.state_dict().items())
+    assert training.progress.curves == [] and len(compile(training.freeze(net)).ops) == 8
+
+
+def test_a_batch_is_at_most_the_data_and_the_last_part_waits() -> None:
+    assert Training(model_of(), Noise.of(40), recipe=SHORT).batches.num_steps == 1
+    few = Training(model_of(), Noise.of(10), recipe=SHORT)
+    assert (few.batches.batch_size, few.batches.num_steps) == (10, 1)
+    few.floating()
+    assert Training(model_of(), Noise.of(96), recipe=SHORT).batches.num_steps == 3
+
+
+def test_the_model_is_copied_never_changed() -> None:
+    model, other = model_of(0), model_of(1).state_dict()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.eval()
+    training = Training(model, Noise.of(), recipe=SHORT, pretrained=other, mean=(0.5, 0.5), std=(0.5, 0.2))
+    training.counts(training.floating())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and not model.training
+
+
+def test_pretrained_weights_are_not_trained_in_floating_point() -> None:
+    pretrained = {name: value.clone() for name, value in model_of(1).state_dict().items()}
+    training = Training(model_of(0), Noise.of(), recipe=SHORT, pretrained=pretrained)
+    net = training.floating()
+    assert all(torch.equal(value, pretrained[name]) for name, value in net.model.state_dict().items())
+    assert training.progress.curves == [] and training.all_notes()["pretrained"]
+    training.counts(net)
+    assert [row["stage"] for row in training.progress.curves] == ["convergence", "counts"]
+
+
+def test_a_normalised_network_keeps_its_accuracy() -> None:
+    data, mean, std = Noise.of(), (0.3, 0.6), (0.2, 0.4)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
+    x = torch.from_numpy(data.test.images).float() / 255
+    normalised = (x - torch.tensor(mean).reshape(1, 2, 1, 1)) / torch.tensor(std).reshape(1, 2, 1, 1)
+    training = Training(model, data, recipe=SHORT, pretrained=model.state_dict(), mean=mean, std=std)
+    training.floating()
+    with torch.no_grad():
+        wanted = float((model(normalised).argmax(1).numpy() == data.test.labels).mean())
+    assert training.notes["accuracy_fp32"] == pytest.approx(wanted)
+    assert training.all_notes()["normalization"] == "mean and std folded into the first layer"
+
+
+def test_baselines_come_from_the_floating_network() -> None:
+    training = Training(model_of(), Noise.of(), name="small", bits=Bits(3, 4), recipe=SHORT)
+    net = training.floating()
+    direct, fixed = training.baselines(net)
+    assert (direct.name, fixed.name) == ("small-direct", "small-dynamic-fixed-point-8")
+    assert [str(direct.input_type), str(fixed.input_type)] == ["u3", "u8"]
+    assert compile(direct).types["0"].type.bits == 3 and compile(fixed).types["0"].type.bits == 8
+
+
+def test_keys_tell_trainings_apart() -> None:
+    def key(model: nn.Module | None = None, data: Noise | None = None, **options: Any) -> str:
+        return Training(model or model_of(), data or Noise.of(), **{"recipe": SHORT, **options}).folder.key
+
+    weights = model_of(1).state_dict()
+    keys = [
+        key(),
+        key(seed=1),
+        key(name="other"),
+        key(bits=Bits(3, 4)),
+        key(bits=Bits(4, 4, grid="liu2018")),
+        key(recipe=dataclasses.replace(SHORT, epochs=2)),
+        key(data=Noise.of(digest="1")),
+        key(model_of(classes=4)),
+        key(mean=(0.5, 0.5), std=(0.5, 0.5)),
+        key(mean=(0.5, 0.4), std=(0.5, 0.5)),
+        key(pretrained=model_of(0).state_dict()),
+        key(pretrained=weights),
+        key(nn.Sequential(*model_of()[:2], nn.Identity(), *model_of()[3:])),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key() == key() == key(model_of(7)) and key(pretrained=weights) == key(model_of(7), pretrained=weights)
+
+
+# -- what is refused
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    absent = "torch finds no CUDA device here\n  use --device cpu; `memspike doctor` shows what torch can use"
+    assert refused(device="cuda") == refused(device="cuda:1") == absent
+    assert refused(device="tpu") == "no device 'tpu'\n  devices: cpu, cuda"
+    assert refused(device="cuda:x") == "no device 'cuda:x'\n  devices: cpu, cuda"
+
+
+def test_wrong_data_are_refused() -> None:
+    data = Noise.of()
+    broken = dataclasses.replace(data, test=NoiseSplit(data.test.images[:0], data.test.labels[:0]))
+    wanted = "expected uint8 [n, channels, height, width] and [n], n above 0"
+    assert refused(DataError, data=broken) == f"noise, test: images uint8 [0, 2, 8, 8] and labels [0]; {wanted}"
+    broken = dataclasses.replace(data, train=NoiseSplit(data.train.images / 255, data.train.labels))
+    assert refused(DataError, data=broken) == f"noise, train: images float64 [96, 2, 8, 8] and labels [96]; {wanted}"
+    assert refused(ModelError, model_of(classes=2)) == "the network gives 2 scores, noise has 3 classes\n  match the last layer to the data"
+
+
+def test_wrong_options_are_refused_before_anything_is_trained() -> None:
+    assert refused(mean=(0.5, 0.5)) == refused(std=(0.5, 0.5)) == "mean and std belong together, got one of them\n  give both --mean and --std, or neither"
+    assert refused(bits=Bits(4, 4, overrides=(("conv", 4, None),))) == "no layer with activation bits is called 'conv'\n  layers: 0, 5, 7"
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    said = refused(ModelError, pretrained=model_of(classes=4).state_dict())
+    assert said.startswith("the weights do not fit Sequential: ") and "size mismatch for 7.weight" in said
+    assert said.endswith("\n  bring the state dict of this very model")
+    broken = {**model_of().state_dict(), "5.weight": torch.full((8, 64), float("nan"))}
+    cure = "\n  train again with a smaller learning rate, or take an earlier checkpoint"
+    assert refused(ModelError, pretrained=broken) == "the weights '5.weight' are not all finite numbers" + cure
+
+
+def test_a_model_that_cannot_be_copied_or_gives_no_numbers_is_refused() -> None:
+    model = model_of()
+    model.lock = __import__("threading").Lock()  # type: ignore[assignment]
+    assert refused(ModelError, model).startswith("Sequential cannot be copied: ")
+    model = model_of()
+    nn.init.constant_(model[7].weight, float("inf"))
+    assert refused(ModelError, model) == "Sequential gives scores that are not finite numbers\n  initialise it with smaller weights"
+
+
+class Counting(nn.Module):
+    """Gives something else each time it is called, which no graph shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = model_of(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return F.relu(self.inner(x)) if self.calls == 1 else self.inner(x)
+
+
+def test_a_model_that_does_what_no_graph_shows_is_refused() -> None:
+    said = refused(ModelError, Counting())
+    assert said.startswith("Counting computes something else than the layers torch.fx has seen: ")
+    assert said.endswith("\n  write its forward with modules and calls that change nothing outside their result")
+
+
+# -- models and weights by name
+
+
+def test_reference_networks_come_by_name_and_seed() -> None:
+    for name in MODELS:
+        assert type(load_model(name, 3, 10)) is MODELS[name] and recipe_for(load_model(name, 3, 10)) is RECIPES[name]
+    a, b, c = (load_model("lenet", 1, 10, seed).state_dict()["fc1.weight"] for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c) and recipe_for(nn.Identity()) == Recipe()
+
+
+MODULE = """
+from torch import nn
+net = nn.Linear(2, 2)
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+def make():
+    return nn.Linear(3, 3)
+def number():
+    return 7
+def needs(size):
+    return nn.Linear(size, 2)
+"""
+
+
+def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_of_a_test.py").write_text(MODULE)
+    (tmp_path / "broken_of_a_test.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+
+    def said(name: str) -> str:
+        with pytest.raises(ModelError) as error:
+            load_model(name)
+        return str(error.value)
+
+    shapes = [load_model(f"nets_of_a_test:{name}").weight.shape[0] for name in ("net", "make", "Net")]  # type: ignore[union-attr, operator]
+    assert shapes == [2, 3, 4]
+    assert torch.equal(load_model("nets_of_a_test:make", seed=3).weight, load_model("nets_of_a_test:make", seed=3).weight)  # type: ignore[arg-type]
+    import_cure = "\n  the module must be importable from here; the part behind ':' names a function or class"
+    call_cure = "\n  it is called without arguments and returns an nn.Module"
+    known = "\n  reference networks: digits_net, lenet, alexnet_cifar, resnet20; your own: package.module:function"
+    assert said("lenett") == "no model 'lenett'" + known
+    assert said("nowhere:make") == "cannot import 'nowhere:make': ModuleNotFoundError: No module named 'nowhere'" + import_cure
+    assert said(":make") == "cannot import ':make': ValueError: Empty module name" + import_cure
+    assert said("broken_of_a_test:make") == "cannot import 'broken_of_a_test:make': ZeroDivisionError: division by zero" + import_cure
+    missing = "AttributeError: module 'nets_of_a_test' has no attribute 'other'"
+    assert said("nets_of_a_test:other") == f"cannot import 'nets_of_a_test:other': {missing}{import_cure}"
+    assert said("nets_of_a_test:number") == "'nets_of_a_test:number' gives int, expected an nn.Module"
+    needs = "TypeError: needs() missing 1 required positional argument: 'size'"
+    assert said("nets_of_a_test:needs") == f"'nets_of_a_test:needs' raised {needs}{call_cure}"
+
+
+def test_weights_come_from_safetensors_and_torch_files(tmp_path: Path) -> None:
+    state = model_of().state_dict()
+    save_file(state, tmp_path / "net.safetensors")
+    torch.save(state, tmp_path / "net.pt")
+    for name in ("net.safetensors", "net.pt"):
+        loaded = load_weights(tmp_path / name)
+        assert loaded.keys() == state.keys() and all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+    cure = "\n  save model.state_dict() with safetensors.torch.save_file, or with torch.save"
+
+    def said(name: str) -> str:
+        with pytest.raises(FileRefused) as error:
+            load_weights(tmp_path / name)
+        assert error.value.where == str(tmp_path / name)
+        return str(error.value).removeprefix(f"{tmp_path / name}: ")
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return pathlib.Path.touch, (tmp_path / "executed",)
+
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    torch.save(model_of(), tmp_path / "model.pt")
+    torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "epoch.pt")
+    torch.save([torch.ones(1)], tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    (tmp_path / "text.safetensors").write_text("weights")
+    objects = "is no torch file, or holds more than tensors: Python objects could run code" + cure
+    assert said("missing.pt") == "no such file"
+    assert said("evil.pt") == said("model.pt") == said("text.pt") == objects and not (tmp_path / "executed").exists()
+    assert said("epoch.pt") == said("list.pt") == "holds no state dict (names to tensors)" + cure
+    assert said("text.safetensors").startswith("no state dict can be read: ")
+    (tmp_path / "folder.pt").mkdir()
+    assert said("folder.pt").startswith("no state dict can be read: ")
+
+
+def test_the_torch_build_is_told() -> None:
+    assert torch_build()["torch"] == torch.__version__ and set(torch_build()) == {"torch", "cores", "instructions", "cuda"}
