@@ -83,10 +83,19 @@ def counted(model: nn.Module, bits: Bits, images: Tensor, *, clustering: bool = 
 @torch.no_grad()
 def values_of(net: Net, images: Tensor) -> dict[str, np.ndarray]:
     """Every value of the net's forward pass by layer."""
-    values = {"image": net._image(images)}
+    return {name: value.numpy() for name, value in _values(net, net._image(images)).items()}
+
+
+def scores_in_double(net: Net, images: Tensor) -> Tensor:
+    """What the net computes in double precision and floating point, where rounding plays no part even behind the batch norm of a constant."""
+    return _values(net.double(), images.double() / 255)[net.layers[-1].name]
+
+
+def _values(net: Net, image: Tensor) -> dict[str, Tensor]:
+    values = {"image": image}
     for layer in net.layers:
         values[layer.name] = net._run(layer, [values[name] for name in layer.inputs], None)
-    return {name: value.numpy() for name, value in values.items()}
+    return values
 
 
 class _Steps(nn.Module):

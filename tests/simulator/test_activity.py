@@ -140,11 +140,13 @@ def test_counts_are_python_integers(mapping, images):
     assert {type(count) for count in activity.counts.values()} == {int} == {type(steps) for steps in activity.num_timesteps.values()}
 
 
-def test_a_fire_on_counts_is_digital():
-    program = Program("fire", "x", TensorType((6,), U4), (Fire("y", ("x",), np.full(6, 2), np.zeros(6, np.int64), 0, U3), *_dense_scores("y", 6)), "scores")
+@pytest.mark.parametrize(("thresholds", "subtracts"), [((3, 2), True), ((4, 2), False), ((1, 1), False)])
+def test_a_fire_on_counts_divides_by_subtraction_unless_it_can_shift(thresholds, subtracts):
+    neurons = Fire("y", ("x",), np.array(thresholds * 3), np.zeros(6, np.int64), 0, U3)
+    program = Program("fire", "x", TensorType((6,), U4), (neurons, *_dense_scores("y", 6)), "scores")
     activity = simulate(map_program(program, test_chip()), np.full((2, 6), 9), fidelity="spike").activity
     assert {key: count for key, count in activity.counts.items() if key[0] == "y"} == {
-        ("y", "adder", "add"): 2 * 16 * 6 * 4,
+        ("y", "adder", "add"): 2 * 16 * 6 * 4 * subtracts,
         ("y", "buffer", "bit"): 2 * 6 * 3,
         ("y", "bus", "bit"): 2 * 6 * 3,
     }

@@ -5,13 +5,13 @@ import threading
 import numpy as np
 import pytest
 import torch
-from chips import test_chip
-from small_programs import small_network
 
+from chips import test_chip
 from memspike.errors import SimulationError
 from memspike.mapper import map as map_program
 from memspike.simulator import simulate
 from memspike.simulator.chunks import chunk_size, in_chunks
+from small_programs import small_network
 
 
 @pytest.fixture

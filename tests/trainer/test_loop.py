@@ -92,7 +92,9 @@ def test_the_rate_warms_up_and_falls_along_a_cosine_to_nothing() -> None:
 
 
 def test_weights_decay_and_nothing_else_does() -> None:
-    net = counted(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)), Bits(4, 4), pixels(np.random.default_rng(0), 4))
+    net = counted(
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)), Bits(4, 4), pixels(np.random.default_rng(0), 4)
+    )
     decayed, others = _parameter_groups(net, Stage("a", 1, 1e-3, weight_decay=0.3))
     names = {id(p): name for name, p in net.named_parameters()}
     assert [names[id(p)] for p in decayed["params"]] == ["model.0.weight", "model.4.weight"]  # type: ignore[union-attr, attr-defined]

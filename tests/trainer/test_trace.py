@@ -438,6 +438,7 @@ def said(model: nn.Module) -> str:
     return str(error.value).replace(f"{file}:{line}", "HERE")
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=.same.:UserWarning")
 @pytest.mark.parametrize(("message", "forward", "modules"), REFUSED, ids=[f"{i}" for i in range(len(REFUSED))])
 def test_refusals(message: str, forward: Callable[[Any, Tensor], Any], modules: dict[str, Any]) -> None:
     assert said(Net(forward, **modules)) == message

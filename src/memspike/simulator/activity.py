@@ -20,7 +20,8 @@ The rules, for one image; "positions" are the output pixels of a convolution (1 
 | MaxPool2d | comparator, compare | `(area - 1) * size * bits` |
 | the output | comparator, compare | `(classes - 1) * bits`: the winner-take-all |
 
-Flatten, Concat and Slice are wires. A Fire that reads neither a Conv2d, a Dense nor a SumPool2d is counted as the Fire of a SumPool2d of area 1.
+Flatten, Concat and Slice are wires. A Fire that reads neither a Conv2d, a Dense nor a SumPool2d is counted as the Fire of a SumPool2d of area 1. Dividing
+by powers of two is a shift, and costs no subtraction.
 """
 
 import math
@@ -130,7 +131,8 @@ class Tally:
         if isinstance(op, Fire) and op.inputs[0] not in self._weighted:
             source = next((o for o in self.program.ops if o.out == op.inputs[0] and isinstance(o, SumPool2d)), None)
             name, window = (source.out, self._bits_and_window(source.inputs[0])[1]) if source else (op.out, self._bits_and_window(op.inputs[0])[1])
-            divided = _size(out.shape) * self._bits_and_window(op.inputs[0])[0]
+            is_shift = all(int(threshold).bit_count() == 1 for threshold in op.threshold)
+            divided = 0 if is_shift else _size(out.shape) * self._bits_and_window(op.inputs[0])[0]
             return {(name, "adder", "add"): window * divided, (name, "buffer", "bit"): bits, (name, "bus", "bit"): bits}
         return {}
 
