@@ -50,6 +50,9 @@ class Cost:
     times: tuple[LayerTime, ...]
     rows: tuple[CostRow, ...]
 
+    def __repr__(self) -> str:
+        return f"<Cost: {self.latency:.4g} s, {self.throughput:.4g} images/s, {self.energy:.4g} J per image, {self.area:.4g} m2, {len(self.rows)} rows>"
+
     @property
     def energy(self) -> float:
         return sum(row.energy for row in self.rows)

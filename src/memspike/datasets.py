@@ -273,15 +273,17 @@ def _library() -> Any:
 @contextlib.contextmanager
 def _quiet(library: Any) -> Generator[None]:
     """Without the library's progress bars and log: what went wrong is said by the error."""
-    log = logging.getLogger("datasets")
-    level, disabled = log.level, library.are_progress_bars_disabled()
-    log.setLevel(logging.CRITICAL)
+    logs = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels, disabled = [log.level for log in logs], library.are_progress_bars_disabled()
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     if not disabled:
         library.disable_progress_bars()
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
         if not disabled:
             library.enable_progress_bars()
 

@@ -21,7 +21,7 @@ from memspike.files import write_text
 from memspike.integer import Integers
 from memspike.mapper import map as map_program
 from memspike.network import Grid, QuantizedNetwork
-from memspike.program import Program
+from memspike.program import Program, fired_by
 from memspike.reporter import Design, Report, report
 from memspike.result import Encoder
 
@@ -205,7 +205,7 @@ class _Walker:
         self.listener.phase(f"cost on chip {chip.name}: {label}")
         mapping = map_program(program, chip)
         images = self.data.test.counts(program.input_type.type)[: self.order.cost_images]
-        shown = tuple(plan.op for plan in mapping.layers[:1])
+        shown = tuple(plan.op for plan in mapping.layers if fired_by(program, plan.op))[:1]
         progress = self._progress(f"spike, {label}")
         result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)
         return Design(label, mapping, result, estimate(mapping, result.activity))

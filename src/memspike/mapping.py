@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
-from memspike.integer import frozen
+from memspike.integer import Integers, frozen
 from memspike.program import Program
 
 
@@ -61,6 +61,9 @@ class Mapping:
     layers: tuple[LayerPlan, ...]
     tiles: tuple[Tile, ...]
 
+    def __repr__(self) -> str:
+        return f"<Mapping of {self.program.name} on chip {self.chip.name}: {self.num_crossbars} crossbars, {self.utilization:.1%} of their cells hold a weight>"
+
     @property
     def num_crossbars(self) -> int:
         """Crossbars on the chip, copies included."""
@@ -80,9 +83,33 @@ class Mapping:
                 return plan
         raise MappingError(f"op {op!r} has no weights on the chip", cure=f"ops with weights: {', '.join(p.op for p in self.layers)}")
 
+    def weights(self, op: str) -> Integers:
+        """The integer weights of `op` as its cells hold them, in the shape of the op's own `weight`.
+
+        Raises MappingError when the op has no weights on the chip, or when its tiles leave out a weight or hold one twice.
+        """
+        plan = self.plan(op)
+        matrices = np.zeros((plan.num_groups, plan.num_rows, plan.num_channels), np.int64)
+        times_held = np.zeros(matrices.shape, np.int64)
+        for tile in self.tiles_of(op):
+            block = tile.group, slice(*tile.rows), slice(*tile.channels)
+            matrices[block] += from_levels(tile.levels, plan.slices, self.chip.bits_per_cell)
+            times_held[block] += 1
+        if (times_held != 1).any():
+            group, row, channel = np.argwhere(times_held != 1)[0]
+            times = times_held[group, row, channel]
+            raise MappingError(f"the weight of group {group}, row {row}, channel {channel} lies on {times} tiles; expected 1", where=f"op {op}")
+        return matrices.transpose(0, 2, 1).reshape(self.program.op(op).constants()["weight"].shape)
+
     def tiles_of(self, op: str) -> Iterator[Tile]:
         return (tile for tile in self.tiles if tile.op == op)
 
     def crossbars_of(self, op: str) -> int:
         """Crossbars that one copy of the op uses (a crossbar belongs to one op)."""
         return len({tile.crossbar for tile in self.tiles_of(op)})
+
+
+def from_levels(levels: NDArray[np.unsignedinteger], slices: int, bits_per_cell: int) -> Integers:
+    """Integer weights `[..., channels]` of cell levels `[..., channels * slices * 2]`, laid out as a Tile's: plus minus minus, slices shifted and added."""
+    pairs = levels.astype(np.int64).reshape(*levels.shape[:-1], -1, slices, 2)
+    return ((pairs[..., 0] - pairs[..., 1]) << bits_per_cell * np.arange(slices)).sum(axis=-1)

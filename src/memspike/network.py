@@ -60,3 +60,6 @@ class QuantizedNetwork:
     input_scale: float
     layers: tuple[QuantizedLayer, ...]
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __repr__(self) -> str:
+        return f"<QuantizedNetwork {self.name}: {len(self.layers)} layers, images {self.input_type}{list(self.input_shape)}>"

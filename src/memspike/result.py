@@ -64,6 +64,10 @@ class Result:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", frozen(self.outputs))
 
+    def __repr__(self) -> str:
+        made = self.provenance
+        return f"<Result of {len(self.outputs)} images: {made.fidelity}, neuron {made.neuron}, encoder {made.encoder}, seed {made.seed}>"
+
     @property
     def predictions(self) -> Integers:
         """The winning class of each image `[n]`; ties go to the lowest index."""

@@ -39,4 +39,4 @@ def test_a_mapping_comes_back_from_its_file(program: Program, rows: int, bits_pe
     assert (back.program, back.chip, back.layers) == (program, mapping.chip, mapping.layers)
     assert all((one.levels == other.levels).all() for one, other in zip(mapping.tiles, back.tiles, strict=True))
     for op in {plan.op for plan in mapping.layers}:
-        assert (mapper.weights_from(back, op) == mapper.weights_from(mapping, op)).all()
+        assert (back.weights(op) == mapping.weights(op)).all()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from chips import test_chip
 from memspike.integer import IntType
-from memspike.mapper import map, weights_from
+from memspike.mapper import map
 from memspike.mapping import Mapping
 from random_programs import programs
 from small_programs import one_conv, one_dense
@@ -51,7 +51,7 @@ def _check(mapping: Mapping) -> None:
             cells[tile.row_offset : tile.row_offset + height, tile.column_offset : tile.column_offset + width] += 1
             assert owner.setdefault(tile.crossbar, plan.op) == plan.op
         assert (times == 1).all()
-        assert np.array_equal(weights_from(mapping, plan.op), mapping.program.op(plan.op).weight)
+        assert np.array_equal(mapping.weights(plan.op), mapping.program.op(plan.op).weight)
     assert all(cells.max() == 1 for cells in used.values())
     assert sorted(used) == list(range(mapping.num_crossbars))
     assert mapping.utilization == sum(int(cells.sum()) for cells in used.values()) / (len(used) * rows * columns)

@@ -6,8 +6,9 @@ import pytest
 from chips import test_chip
 from memspike.errors import MappingError
 from memspike.integer import IntType
-from memspike.mapper import map, weights_from
-from memspike.mapper.coding import from_levels, magnitude_bits, matrices, slice_bits, to_levels
+from memspike.mapper import map
+from memspike.mapper.coding import magnitude_bits, matrices, slice_bits, to_levels
+from memspike.mapping import from_levels
 from small_programs import one_conv, one_dense, weights
 
 
@@ -40,9 +41,9 @@ def test_a_grid_that_reaches_the_most_negative_value_gets_the_bit_it_needs():
     program = one_dense(2, 1, weight=np.array([[-8, 7]]))
     assert magnitude_bits(program.op("scores.sum")) == 4
     mapping = map(program, test_chip(bits_per_cell=2))
-    assert mapping.plan("scores.sum").slices == 2 and weights_from(mapping, "scores.sum").tolist() == [[-8, 7]]
+    assert mapping.plan("scores.sum").slices == 2 and mapping.weights("scores.sum").tolist() == [[-8, 7]]
     narrow = map(program, test_chip(bits_per_cell=3))
-    assert narrow.plan("scores.sum").slices == 2 and weights_from(narrow, "scores.sum").tolist() == [[-8, 7]]
+    assert narrow.plan("scores.sum").slices == 2 and narrow.weights("scores.sum").tolist() == [[-8, 7]]
 
 
 def test_a_one_bit_type_still_takes_a_cell():
@@ -57,4 +58,4 @@ def test_levels_past_sixteen_bits_are_refused():
 def test_weights_of_an_op_without_any_are_refused():
     mapping = map(one_conv(1, 2, 3, 5), test_chip(16, 8))
     with pytest.raises(MappingError, match="op 'flat' has no weights on the chip"):
-        weights_from(mapping, "flat")
+        mapping.weights("flat")

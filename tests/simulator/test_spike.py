@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chips import test_chip
-from memspike.errors import SimulationError
+from memspike.errors import MappingError, SimulationError
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
 from memspike.mapping import Mapping
@@ -167,9 +167,9 @@ def test_weights_come_from_the_cells():
     wrong = replace(mapping, tiles=(replace(first, levels=levels), *mapping.tiles[1:]))
     assert check(mapping, images)["spike_equals_program"]
     assert check(wrong, images) == {"spike_equals_program": False, "images_checked": 3, "differing_counts": {"scores.sum": 3, "scores": 3}}
-    with pytest.raises(SimulationError, match="op scores.sum: the weight of group 0, row 0, channel 0 lies on 0 tiles; expected 1"):
+    with pytest.raises(MappingError, match="op scores.sum: the weight of group 0, row 0, channel 0 lies on 0 tiles; expected 1"):
         simulate(replace(mapping, tiles=mapping.tiles[1:]), images, fidelity="spike")
-    with pytest.raises(SimulationError, match="lies on 2 tiles; expected 1"):
+    with pytest.raises(MappingError, match="lies on 2 tiles; expected 1"):
         simulate(replace(mapping, tiles=(first, *mapping.tiles)), images, fidelity="spike")
 
 

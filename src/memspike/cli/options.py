@@ -143,6 +143,7 @@ def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | N
 
 
 def integer(text: str, option: str) -> int:
+    """The whole number that a text is; raises MemspikeError naming the option when it is none."""
     if not text.isdecimal():
         raise MemspikeError(f"{option}: {text!r} is no whole number")
     return int(text)

@@ -82,6 +82,7 @@ def clean(text: str) -> str:
 
 
 def tell(found: dict[str, Any], as_json: bool, labels: dict[str, str]) -> None:
+    """Print what was found: as JSON, or the values that have a label, shares as percentages."""
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -91,6 +92,7 @@ def tell(found: dict[str, Any], as_json: bool, labels: dict[str, str]) -> None:
 
 
 def two_columns(rows: list[tuple[str, str]]) -> Table:
+    """Labels and values, one pair a line."""
     table = Table(box=None, show_header=False)
     for label, value in rows:
         table.add_row(escape(label), escape(value))

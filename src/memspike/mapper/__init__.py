@@ -4,13 +4,12 @@ import collections.abc
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
-from memspike.mapper.coding import weights_from
 from memspike.mapper.placement import copies_of, num_crossbars, place
 from memspike.mapper.tiling import plan_layer, weighted_ops
 from memspike.mapping import LayerPlan, Mapping, Tile
 from memspike.program import Program
 
-__all__ = ["map", "weights_from"]
+__all__ = ["map"]
 
 
 def map(program: Program, chip: Chip, *, copies: collections.abc.Mapping[str, int] | int | None = None) -> Mapping:

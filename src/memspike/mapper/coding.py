@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 from memspike.errors import MappingError
 from memspike.integer import Integers
-from memspike.mapping import Mapping
 from memspike.ops import Conv2d, Dense
 
 MAX_DIGIT_BITS = 16  # a tile keeps its levels as uint16 at most
@@ -50,22 +49,3 @@ def to_levels(weights: Integers, slices: int, bits_per_cell: int) -> Levels:
     shifts = bits_per_cell * np.arange(slices)
     digits = (sides[..., None, :] >> shifts[:, None]) & ((1 << bits_per_cell) - 1)
     return digits.reshape(*weights.shape[:-1], -1).astype(np.uint16)
-
-
-def from_levels(levels: Levels, slices: int, bits_per_cell: int) -> Integers:
-    """Integer weights `[..., channels]` of cell levels `[..., channels * slices * 2]`: the inverse of `to_levels`."""
-    pairs = levels.astype(np.int64).reshape(*levels.shape[:-1], -1, slices, 2)
-    digits = pairs[..., 0] - pairs[..., 1]
-    return (digits << bits_per_cell * np.arange(slices)).sum(axis=-1)
-
-
-def weights_from(mapping: Mapping, op: str) -> Integers:
-    """The integer weights of the op named `op` as the cells hold them, in the shape of the op's own `weight`.
-
-    Raises MappingError when the op has no weights on the chip.
-    """
-    plan = mapping.plan(op)
-    found = np.zeros((plan.num_groups, plan.num_rows, plan.num_channels), np.int64)
-    for tile in mapping.tiles_of(op):
-        found[tile.group, slice(*tile.rows), slice(*tile.channels)] = from_levels(tile.levels, plan.slices, mapping.chip.bits_per_cell)
-    return found.transpose(0, 2, 1).reshape(mapping.program.op(op).constants()["weight"].shape)

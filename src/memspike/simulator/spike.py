@@ -3,11 +3,9 @@
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-import numpy as np
 from torch import Tensor
 
 from memspike.errors import SimulationError
-from memspike.integer import Integers
 from memspike.mapping import Mapping
 from memspike.ops import Charge, Conv2d, Dense, Fire, Op
 from memspike.program import Program
@@ -42,7 +40,7 @@ class Spike:
                     self._steps[op.out] = step(self.program, op)
                 continue
             reader, types = _reader(self.program, op.out), self.program.types
-            layer = Layer(replace(op, weight=weight_on_cells(mapping, op)), types[op.inputs[0]].type, axes=len(types[op.out].shape))
+            layer = Layer(replace(op, weight=mapping.weights(op.out)), types[op.inputs[0]].type, axes=len(types[op.out].shape))
             check_window(layer.num_timesteps, f"op {op.out}")
             self._layers[op.out] = layer, reader
             if isinstance(reader, Fire):
@@ -75,27 +73,6 @@ class Spike:
 
     def _train(self, name: str, counts: Tensor, num_timesteps: int, first: int) -> SpikeTrain:
         return self._encode(counts, num_timesteps, line_keys(self._seed, first, len(counts), self._value_numbers[name]))
-
-
-def weight_on_cells(mapping: Mapping, op: Conv2d | Dense) -> Integers:
-    """The weights of an op as its cells hold them, in the op's own shape: `k = sum over slices of base**slice * (plus - minus)`.
-
-    Raises SimulationError when the tiles leave out a weight, or hold one twice.
-    """
-    plan = mapping.plan(op.out)
-    matrix = np.zeros((plan.num_groups, plan.num_rows, plan.num_channels), np.int64)
-    times_held = np.zeros(matrix.shape, np.int64)
-    worth = (1 << mapping.chip.bits_per_cell) ** np.arange(plan.slices, dtype=np.int64)
-    for tile in mapping.tiles_of(op.out):
-        cells = tile.levels.astype(np.int64).reshape(tile.rows[1] - tile.rows[0], -1, plan.slices, 2)
-        block = tile.group, slice(*tile.rows), slice(*tile.channels)
-        matrix[block] += ((cells[..., 0] - cells[..., 1]) * worth).sum(axis=2)
-        times_held[block] += 1
-    if (times_held != 1).any():
-        group, row, channel = np.argwhere(times_held != 1)[0]
-        times = times_held[group, row, channel]
-        raise SimulationError(f"the weight of group {group}, row {row}, channel {channel} lies on {times} tiles; expected 1", where=f"op {op.out}")
-    return matrix.transpose(0, 2, 1).reshape(op.weight.shape)
 
 
 def _reader(program: Program, name: str) -> Fire | Charge:
