@@ -86,7 +86,7 @@ def test_a_flipped_byte_is_refused_with_exit_code_3(files: Path, tmp_path: Path)
         (["run", "--chip", "predictiv"], 2, "predictive"),
         (["run", "--bits", "9"], 2, "--bits"),
         (["run", "--layer-bits", "conv1"], 2, "expected LAYER=ACTIVATION/WEIGHT"),
-        (["run", "--layer-bits", "nothing=4/4"], 2, "no layer is called 'nothing'"),
+        (["run", "--layer-bits", "nothing=4/4"], 2, "is called 'nothing'"),
         (["run", "--mean", "a,b", "--std", "1"], 2, "expected numbers with commas between"),
         (["run", "--mean", "0.5"], 2, "--std"),
         (["run", "--device", "abacus"], 2, "abacus"),
