@@ -228,7 +228,7 @@ def _twice(draft: _Draft) -> None:
 def _concat(draft: _Draft) -> None:
     shape = draft.shape
     left, right = draft.conv(draft.between(1, 3), same=True), draft.conv(draft.between(1, 3), same=True)
-    channels = draft.modules[left].out_channels + draft.modules[right].out_channels  # type: ignore[operator]
+    channels = draft.modules[left].out_channels + draft.modules[right].out_channels
     relu, with_x = draft.relu(), draft.maybe()
     draft.shape = (channels + (shape[0] if with_x else 0), *shape[1:])
     draft.steps.append(lambda s, x: torch.cat([relu(s, s.m[left](x)), s.m[right](x), *([x] if with_x else [])], dim=1))

@@ -222,7 +222,7 @@ test_training.outcome(test_training.training(Path(sys.argv[1])))
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 def test_so_does_one_killed_while_it_writes_a_checkpoint(unbroken: Any, tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests / "laws"), str(tests)])
+    path = os.pathsep.join([str(tests / "laws"), str(tests), os.environ.get("PYTHONPATH", "")])
     # Two syncs to a checkpoint, file and folder; the 15th comes with the draft of the eighth checkpoint on disk, but not yet under its name.
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(tmp_path), "15"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False

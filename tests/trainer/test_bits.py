@@ -26,8 +26,8 @@ def test_the_image_may_have_bits_of_its_own() -> None:
 
 
 def test_the_last_matching_override_wins_and_none_keeps_the_default() -> None:
-    bits = Bits(4, 3, overrides=(("block*", 5, None), ("block2", None, 6), ("block3", 7, 7)))
-    assert [(bits.activation_of(name), bits.weight_of(name)) for name in ("stem", "block1", "block2", "block3")] == [(4, 3), (5, 3), (5, 6), (7, 7)]
+    bits = Bits(4, 3, overrides=(("block*", 5, 8), ("block2", None, 6), ("block3", 7, None)))
+    assert [(bits.activation_of(name), bits.weight_of(name)) for name in ("stem", "block1", "block2", "block3")] == [(4, 3), (5, 8), (5, 6), (7, 8)]
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

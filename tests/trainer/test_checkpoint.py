@@ -21,7 +21,7 @@ class Model(nn.Module):
         self.norm = nn.BatchNorm2d(4)
         self.log_step = nn.Parameter(torch.rand((), dtype=torch.float64))
         self.register_buffer("mask", torch.rand(5) > 0.5)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
 
 def stepped(seed: int) -> tuple[Model, torch.optim.AdamW]:

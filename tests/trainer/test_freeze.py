@@ -76,7 +76,7 @@ def test_the_norm_of_the_scores_goes_into_their_weights() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.BatchNorm1d(3))
     with torch.no_grad():
         model[2].weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
-        model[2].running_mean.copy_(torch.tensor([0.1, 0.2, 0.3]))  # type: ignore[operator]
+        model[2].running_mean.copy_(torch.tensor([0.1, 0.2, 0.3]))
         model[2].bias.fill_(0.5)
     _, network, layers = frozen(model, Bits(8, 8))
     scores = layers["1"]

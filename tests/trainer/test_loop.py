@@ -1,5 +1,6 @@
 """The training loop: what a batch is, how the rate falls, what the loss is made of, and when it refuses."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from memspike.errors import TrainingError
-from memspike.trainer import Silence
+from memspike.trainer import Silence, loop
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.loop import Batches, Stage, _loss, _parameter_groups, _rate, _shifted, evaluate, fit, predict
@@ -73,6 +74,12 @@ def test_images_move_by_up_to_the_shift_and_black_moves_in() -> None:
     assert {m[0].numpy().tobytes() for m in moved} == wanted and torch.equal(moved[:, 0], moved[:, 1])
 
 
+def test_every_step_moves_and_mirrors_its_own_way() -> None:
+    drawn = dataclasses.replace(batches(64, 32, shift=2, flip=True), train_images=torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(64, 2, 8, 8))
+    (_, first, _), (_, second, _) = drawn.epoch("float", 0, 0)
+    assert not torch.equal(first, second)
+
+
 def test_a_mirrored_image_is_one_or_the_other() -> None:
     drawn = batches(64, 64, flip=True)
     (_, images, labels), (_, plain, _) = next(iter(drawn.epoch("a", 0, 0))), next(iter(batches(64, 64).epoch("a", 0, 0)))
@@ -91,15 +98,39 @@ def test_the_rate_warms_up_and_falls_along_a_cosine_to_nothing() -> None:
     assert _rate(Stage("a", 1, 2.0), 1)(0) == 2.0
 
 
+def test_the_rate_falls_over_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(loop, "_rate", lambda stage, num_steps: lambda step: asked.append(step) or 1e-3 / num_steps)
+    train(net_of(), Stage("s", 3, 1e-3), batches())
+    assert asked == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]  # weights, and all else
+
+
+def test_dropouts_draw_anew_at_every_step() -> None:
+    seen: list[float] = []
+
+    class Watcher(Silence):
+        def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+            seen.append(loss)
+
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(128, 3)).requires_grad_(False)
+    model[2].bias.requires_grad_(True)
+    drawn = batches(4, 4)
+    for again in (False, True):
+        torch.manual_seed(again)  # the caller's seed plays no part
+        net = Net(model, trace(model, (2, 8, 8)))
+        train(net, Stage("s", 3, 1e-30), drawn, Watcher())
+    assert seen[:3] == seen[3:] and len(set(seen)) == 3
+
+
 def test_weights_decay_and_nothing_else_does() -> None:
     net = counted(
         nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)), Bits(4, 4), pixels(np.random.default_rng(0), 4)
     )
     decayed, others = _parameter_groups(net, Stage("a", 1, 1e-3, weight_decay=0.3))
     names = {id(p): name for name, p in net.named_parameters()}
-    assert [names[id(p)] for p in decayed["params"]] == ["model.0.weight", "model.4.weight"]  # type: ignore[union-attr, attr-defined]
+    assert [names[id(p)] for p in decayed["params"]] == ["model.0.weight", "model.4.weight"]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
-    assert len(decayed["params"]) + len(others["params"]) == len(names) == 9  # type: ignore[arg-type]
+    assert len(decayed["params"]) + len(others["params"]) == len(names) == 9
 
 
 def test_the_loss_is_cross_entropy_distillation_and_convergence() -> None:

@@ -139,6 +139,8 @@ def test_pools_over_the_whole_image_are_average_pools() -> None:
 def test_pools_of_single_places_are_nothing() -> None:
     found = summary(lambda m, x: m.fc(m.b(m.a(m.conv(x))).flatten(1)), a=nn.AdaptiveAvgPool2d((8, 8)), b=nn.AvgPool2d(1))
     assert [name for name, *_ in found] == ["conv", "flatten", "fc"]
+    thinned = layers(lambda m, x: m.out(m.a(m.conv(x)).flatten(1)), a=nn.AvgPool2d(1, 2), out=nn.Linear(64, 3))["a"]
+    assert (thinned.kind, thinned.kernel, thinned.stride) == ("average_pool", (1, 1), (2, 2))
 
 
 def test_windows_are_read_with_stride_padding_dilation_and_groups() -> None:
@@ -182,11 +184,14 @@ def test_after_an_op_in_place_all_names_of_the_tensor_have_the_new_value() -> No
     def forward(m: Any, x: Tensor) -> Tensor:
         x = m.conv(x)
         skip = m.same(x)
-        m.relu(x)
+        m.rectify(m, x)
         return m.fc((m.other(x) + skip).flatten(1))
 
-    found = summary(forward, relu=nn.ReLU(inplace=True), same=nn.Identity(), other=nn.Conv2d(4, 4, 1))
-    assert found[:3] == [("conv", "conv2d", ("image",), True), ("other", "conv2d", ("conv",), False), ("add", "add", ("other", "conv"), False)]
+    ways = (lambda m, x: m.relu(x), lambda m, x: F.relu(x, True), lambda m, x: F.relu(x, inplace=True), lambda m, x: F.relu_(x), lambda m, x: x.relu_())
+    for rectify in ways:
+        modules = {"relu": nn.ReLU(inplace=True), "same": nn.Identity(), "other": nn.Conv2d(4, 4, 1), "rectify": rectify}
+        found = summary(forward, **modules)
+        assert found[:3] == [("conv", "conv2d", ("image",), True), ("other", "conv2d", ("conv",), False), ("add", "add", ("other", "conv"), False)]
 
 
 def test_plus_equals_changes_every_name_of_the_sum() -> None:

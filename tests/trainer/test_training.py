@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,16 @@ def test_steps_and_scales_stay_unless_they_are_learned() -> None:
     assert all(torch.equal(found[False, 0][name], found[False, 2][name]) for name in steps)
     assert not any(torch.equal(found[True, 0][name], found[True, 2][name]) for name in steps)
     assert not torch.equal(found[False, 0]["model.0.weight"], found[False, 2]["model.0.weight"])
+
+
+def test_learned_steps_start_from_the_signals_that_converged_the_papers_from_the_range_they_converged_to() -> None:
+    def steps(learned: bool, epochs: int) -> list[float]:
+        recipe = dataclasses.replace(SHORT, learned_steps=learned, convergence=30.0, convergence_epochs=epochs, finetune_epochs=0)
+        training = Training(model_of(), Noise.of(), recipe=recipe)
+        return [step.item() for step in training.counts(training.floating()).log_steps.values()]
+
+    assert steps(False, 4) == steps(False, 0) == steps(True, 0)
+    assert all(learned != papers for learned, papers in zip(steps(True, 4), steps(False, 4), strict=True))
 
 
 def test_neuron_convergence_draws_signals_into_their_range() -> None:
@@ -235,7 +246,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
 
 def test_a_model_that_cannot_be_copied_or_gives_no_numbers_is_refused() -> None:
     model = model_of()
-    model.lock = __import__("threading").Lock()  # type: ignore[assignment]
+    model.lock = __import__("threading").Lock()
     assert refused(ModelError, model).startswith("Sequential cannot be copied: ")
     model = model_of()
     nn.init.constant_(model[7].weight, float("inf"))
@@ -295,9 +306,10 @@ def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatc
             load_model(name)
         return str(error.value)
 
-    shapes = [load_model(f"nets_of_a_test:{name}").weight.shape[0] for name in ("net", "make", "Net")]  # type: ignore[union-attr, operator]
+    path = list(sys.path)
+    shapes = [load_model(f"nets_of_a_test:{name}").weight.shape[0] for name in ("net", "make", "Net")]
     assert shapes == [2, 3, 4]
-    assert torch.equal(load_model("nets_of_a_test:make", seed=3).weight, load_model("nets_of_a_test:make", seed=3).weight)  # type: ignore[arg-type]
+    assert torch.equal(load_model("nets_of_a_test:make", seed=3).weight, load_model("nets_of_a_test:make", seed=3).weight)
     import_cure = "\n  the module must be importable from here; the part behind ':' names a function or class"
     call_cure = "\n  it is called without arguments and returns an nn.Module"
     known = "\n  reference networks: digits_net, lenet, alexnet_cifar, resnet20; your own: package.module:function"
@@ -308,6 +320,7 @@ def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatc
     missing = "AttributeError: module 'nets_of_a_test' has no attribute 'other'"
     assert said("nets_of_a_test:other") == f"cannot import 'nets_of_a_test:other': {missing}{import_cure}"
     assert said("nets_of_a_test:number") == "'nets_of_a_test:number' gives int, expected an nn.Module"
+    assert sys.path == path
     needs = "TypeError: needs() missing 1 required positional argument: 'size'"
     assert said("nets_of_a_test:needs") == f"'nets_of_a_test:needs' raised {needs}{call_cure}"
 

@@ -234,8 +234,7 @@ def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
         return bool(getattr(module, "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    position = {F.relu: 1, F.dropout: 3, F.dropout2d: 3}.get(node.target, len(node.args))  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return node.target is operator.iadd or name.endswith("_") or bool(_argument(node, position, "inplace", False))
+    return node.target is operator.iadd or name.endswith("_") or bool(node.kwargs.get("inplace"))  # torch names it, however it was passed
 
 
 def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
