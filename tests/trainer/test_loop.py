@@ -11,13 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from memspike.errors import TrainingError
-from memspike.trainer import Silence, loop
+from memspike.trainer import loop
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.loop import Batches, Stage, _loss, _parameter_groups, _rate, _shifted, evaluate, fit, predict
 from memspike.trainer.net import Net
 from memspike.trainer.signals import convergence
 from memspike.trainer.trace import trace
+from memspike.trainer.training import Silence
 from random_models import Noise, counted, pixels, random_model
 
 
