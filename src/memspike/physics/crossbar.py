@@ -1,0 +1,158 @@
+"""Kirchhoff: what a crossbar with resistive wires conducts, exactly, as one matrix.
+
+Word lines are driven at their left end, bit lines grounded at their bottom end, and a segment of wire lies before every cell of a word line and
+after every cell of a bit line, the source's and the ground's own included. The circuit is linear and idle rows are grounded, so the currents are
+`row voltages @ A`, where A depends on the cells and the wires only (source: Kirchhoff's laws).
+
+The nodes are eliminated exactly, a row at a time. Every formula holds wires as resistances and cells as conductances, so that an ideal wire and an
+open cell are plain zeros: no node floats, nothing is divided by a resistance, and no small number stands for zero. The matrices that are inverted are
+symmetric, diagonally dominant M-matrices with eigenvalues of 1 or more, and the only subtraction is that of one of their inverses from the identity.
+That is also faster than a sparse LU factorisation of the whole circuit: on one core 1 ms against 7 ms at 32 x 32 (in a batch), 0.9 s against 5 s at 256.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
+
+from memspike.errors import ChipError
+
+Floats = NDArray[np.float64]
+
+MAX_VALUE = 1e12  # siemens or ohm: far beyond any cell or wire, and up to it nothing overflows
+_CHUNK_ELEMENTS = 1 << 14  # of the matrices that are inverted together: they stay in a core's cache
+_SOLVING = threading.Lock()  # the number of threads that linear algebra uses belongs to the process
+
+
+def effective_conductance(g: NDArray[np.floating], word_line_resistance: float, bit_line_resistance: float) -> Floats:
+    """The matrix A [S] with column currents = row voltages @ A.
+
+    `g` is the conductance of the cells [S], `[rows, columns]` or `[tiles, rows, columns]`, 0 where a cell is open; the resistances are those of one
+    segment of wire [ohm], 0 for an ideal wire. A has the shape of `g`, and a tile's A is the same whichever tiles are solved beside it.
+    Tiles are shared out over all cores. With n the shorter side, a tile takes about `4 * rows * columns * n**2` operations, and a thread holds at most
+    `10 * max(n**2, 2**14)` numbers beside a few copies of its tiles.
+
+    Raises ChipError when a conductance or a resistance is negative, no number, or above `MAX_VALUE`, and when `g` is no array of crossbars.
+    """
+    _check(g, word_line_resistance, bit_line_resistance)
+    tiles = np.array(g, dtype=np.float64, order="C", ndmin=3)
+    # Reciprocity: driven at the bottom and grounded at the left, the same circuit has the transposed A. So the loop below runs over the longer side,
+    # or not at all: bit lines without resistance leave one ladder per word line.
+    is_turned = bit_line_resistance > 0 and (word_line_resistance == 0 or tiles.shape[2] > tiles.shape[1])
+    if is_turned:
+        turned = np.ascontiguousarray(_turn(tiles))
+        return _turn(_solve_all(turned, bit_line_resistance, word_line_resistance)).reshape(g.shape)
+    return _solve_all(tiles, word_line_resistance, bit_line_resistance).reshape(g.shape)
+
+
+def _turn(tiles: Floats) -> Floats:
+    """The crossbars seen with bit lines as word lines: driven at the left, grounded at the bottom again. Its own inverse."""
+    return tiles[:, ::-1, ::-1].swapaxes(1, 2)
+
+
+def _solve_all(g: Floats, word_line_resistance: float, bit_line_resistance: float) -> Floats:
+    """A of every tile, in chunks on all cores; numpy's loops release the interpreter."""
+    size = max(1, _CHUNK_ELEMENTS // g.shape[2] ** 2)
+    chunks = [g[start : start + size] for start in range(0, len(g), size)]
+
+    def one(chunk: Floats) -> Floats:
+        return _solve(chunk, word_line_resistance, bit_line_resistance)
+
+    # One thread per tile: threads within one inversion wait for each other thousands of times, far slower when another program needs a core.
+    with _SOLVING, _linear_algebra().limit(limits=1, user_api="blas"):  # pyright: ignore[reportUnknownMemberType]
+        if len(chunks) <= 1:
+            return one(g)
+        with ThreadPoolExecutor(min(len(chunks), _num_cores())) as pool:
+            return np.concatenate(list(pool.map(one, chunks)))
+
+
+def _solve(g: Floats, word_line_resistance: float, bit_line_resistance: float) -> Floats:
+    """A of `g` `[tiles, rows, columns]`, from the top row to the bottom.
+
+    At the bit-line nodes of row i, all that lies above is a Norton equivalent: the current that each row drives there (the rows of `a`), and an
+    admittance, here times the segment's resistance (`above`). The row adds its own; then the segment to the next row changes both.
+    """
+    lines = _word_lines(g, word_line_resistance)
+    a = lines.short_circuit_current
+    if bit_line_resistance == 0:
+        return a
+    identity = np.eye(g.shape[2])
+    above = np.zeros((len(g), *identity.shape))
+    for row in range(g.shape[1]):
+        passed = np.linalg.inv(identity + above + bit_line_resistance * lines.admittance(row))  # the share of each node's current that goes down
+        a[:, : row + 1] @= passed
+        above = identity - passed
+    return a
+
+
+@dataclass(frozen=True, slots=True)
+class _WordLines:
+    """The word lines of crossbars whose bit-line nodes are grounded: ladders of segments and cells; every array is `[tiles, rows, columns]`.
+
+    `transfer` is the voltage of a word-line node over that of the node before it; `impedance` that of the node to ground [ohm];
+    `own` the conductance between the cell's bit-line node and ground through the cell [S].
+    """
+
+    g: Floats
+    transfer: Floats
+    impedance: Floats
+    own: Floats
+
+    @property
+    def short_circuit_current(self) -> Floats:
+        """Current into each bit-line node per volt on the row [S]."""
+        return self.g * np.cumprod(self.transfer, axis=-1)
+
+    def admittance(self, row: int) -> Floats:
+        """Of one row, at its bit-line nodes, with the source grounded [S]: `[tiles, columns, columns]`."""
+        g, num_columns = self.g[:, row], self.g.shape[2]
+        is_later = np.triu(np.ones((num_columns, num_columns), dtype=bool), 1)
+        reached = np.cumprod(np.where(is_later, self.transfer[:, row, None, :], 1.0), axis=-1)  # from node j to a later node k
+        later = np.where(is_later, (g * self.impedance[:, row])[:, :, None] * reached * g[:, None, :], 0.0)
+        whole = -(later + later.swapaxes(1, 2))
+        np.einsum("tjj->tj", whole)[:] = self.own[:, row]
+        return whole
+
+
+def _word_lines(g: Floats, resistance: float) -> _WordLines:
+    """Two walks along every word line at once: from its end, what each node sees ahead [S]; from its source, what it sees behind [ohm]."""
+    ahead, transfer, behind = np.zeros_like(g), np.empty_like(g), np.full_like(g, resistance)
+    for k in reversed(range(g.shape[2])):
+        seen = g[..., k] + ahead[..., k]
+        transfer[..., k] = 1 / (1 + resistance * seen)
+        if k > 0:
+            ahead[..., k - 1] = seen * transfer[..., k]
+    for k in range(1, g.shape[2]):
+        behind[..., k] = resistance + behind[..., k - 1] / (1 + behind[..., k - 1] * g[..., k - 1])
+    all_round = 1 + behind * (g + ahead)
+    return _WordLines(g, transfer, behind / all_round, g * ((1 + behind * ahead) / all_round))
+
+
+@cache
+def _linear_algebra() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, which in a container or a batch job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check(g: NDArray[Any], word_line_resistance: float, bit_line_resistance: float) -> None:
+    if g.ndim not in (2, 3) or 0 in g.shape[-2:] or g.dtype.kind not in "fiu":
+        what = f"conductances are {g.dtype} {list(g.shape)}; expected real numbers [rows, columns] or [tiles, rows, columns]"
+        raise ChipError(what, where="crossbar", cure="give every crossbar at least one row and one column")
+    wrong = np.argwhere(~((g >= 0) & (g <= MAX_VALUE)))  # catches NaN too
+    if len(wrong):
+        place = ", ".join(f"{name} {number}" for name, number in zip(("tile", "row", "column")[-g.ndim :], wrong[0], strict=True))
+        raise ChipError(f"conductance is {g[tuple(wrong[0])]} S; expected 0 to {MAX_VALUE:g} S", where=place, cure="an open cell has 0 S")
+    for name, resistance in (("word line", word_line_resistance), ("bit line", bit_line_resistance)):
+        if not 0 <= resistance <= MAX_VALUE:
+            what = f"resistance is {resistance} ohm per segment; expected 0 to {MAX_VALUE:g} ohm"
+            raise ChipError(what, where=name, cure="an ideal wire has 0 ohm")
