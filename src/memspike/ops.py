@@ -1,6 +1,7 @@
 """The op table: what each integer operation means, which shapes and types it takes, how it is written."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ class TensorType:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Op:
+class Op(ABC):
     """One step of a program: reads the values named in `inputs`, defines the value `out`."""
 
     word: ClassVar[str] = ""
@@ -48,13 +49,13 @@ class Op:
         skip = {"out", "inputs", *self.constants()}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in skip}
 
+    @abstractmethod
     def infer(self, *inputs: TensorType) -> TensorType:
         """Shape and type of `out`; raises ProgramError when the inputs do not fit or a sum could overflow."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, *inputs: Integers) -> Integers:
         """The meaning, in int64: arrays `[images, ...]` in, one array `[images, ...]` out."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
