@@ -1,6 +1,7 @@
 """The whole line: what a run leaves behind, and that it is what the parts say."""
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from memspike import datasets, line, storage
 from memspike.compiler import compile as compile_network
-from memspike.errors import MemspikeError
+from memspike.errors import MappingError, MemspikeError
 from memspike.mapping import Mapping
 from memspike.network import QuantizedNetwork
 from memspike.program import Program
@@ -83,6 +84,14 @@ def test_a_finished_run_is_not_overwritten(finished: tuple[Path, line.Run]) -> N
     out, _ = finished
     with pytest.raises(MemspikeError, match="holds a finished run"):
         line.run(EVERYTHING, out, Silence())
+
+
+def test_a_chip_that_is_too_small_is_refused_before_the_training(tmp_path: Path) -> None:
+    text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
+    (tmp_path / "small.toml").write_text(text.replace("max_stacked_tiles = 32", "max_stacked_tiles = 2"))
+    with pytest.raises(MappingError, match="conv2.sum"):
+        line.run(line.Order(also=(str(tmp_path / "small.toml"),)), tmp_path / "run", Silence())
+    assert not (tmp_path / "run" / "training").exists()
 
 
 def test_an_unfinished_run_takes_its_own_order_only(tmp_path: Path) -> None:

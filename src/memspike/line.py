@@ -95,7 +95,10 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     chips = [storage.load_chip(name) for name in dict.fromkeys((order.chip, *order.also))]
     listener.phase(f"data {order.data}")
     data = datasets.load(order.data)
-    trained = train_all(order, data, out / "training", listener)
+    training = start_training(order, data, out / "training", listener)
+    for chip in chips:  # the untrained network has the trained one's shape: a chip that it does not fit is refused before hours of training
+        map_program(program_for(training.rehearsal(), chip), chip)
+    trained = _train(order, training, listener)
     listener.phase("compile")
     programs = {name: program_for(getattr(trained, name), chips[0]) for name in ("network", "direct", "baseline")}
     storage.save(trained.network, out / "network.safetensors")
@@ -142,9 +145,8 @@ def _config(order: Order) -> str:
     return json.dumps(asdict(order), indent=2) + "\n"
 
 
-def train_all(order: Order, data: datasets.Dataset, folder: Path | None, listener: Listener) -> _Trained:
+def _train(order: Order, training: Any, listener: Listener) -> _Trained:
     """The network in counts, the directly rounded one and the 8-bit one, from one floating-point training."""
-    training = start_training(order, data, folder, listener)
     listener.phase(f"train {order.model}: floating point")
     floating = training.floating()
     listener.phase("train: into counts")

@@ -165,6 +165,10 @@ class Training:
         images = self._calibration_images()
         return direct(net, images, self.bits, f"{self.name}-direct"), dynamic_fixed_point(net, images, f"{self.name}-dynamic-fixed-point-8")
 
+    def rehearsal(self) -> QuantizedNetwork:
+        """The network as it stands, rounded directly: of no use but its shapes and types, which training does not change."""
+        return direct(self.net, self._calibration_images()[:8], self.bits, self.name)
+
     def all_notes(self) -> dict[str, Any]:
         about = {"name": self.data.name, "source": self.data.source, "digest": self.data.digest}
         about |= {"num_train": len(self.data.train.labels), "num_test": len(self.data.test.labels)}
