@@ -94,6 +94,13 @@ def test_a_chip_that_is_too_small_is_refused_before_the_training(tmp_path: Path)
     assert not (tmp_path / "run" / "training").exists()
 
 
+def test_digital_partial_sums_walk_the_line_bit_exact(tmp_path: Path) -> None:
+    run = line.run(line.Order(changes=SHORT, partial_sums="digital", also=(), cost_images=2, check_images=40), tmp_path / "run", Silence())
+    assert {op.word for op in run.program.ops} >= {"slice", "add"}
+    assert run.summary["checks"]["spike_equals_program"]
+    assert list(run.summary["chips"]) == ["predictive-digital"]
+
+
 def test_an_unfinished_run_takes_its_own_order_only(tmp_path: Path) -> None:
     line.claim(EVERYTHING, tmp_path / "run")
     line.claim(EVERYTHING, tmp_path / "run")
@@ -109,7 +116,7 @@ def test_the_command_in_the_provenance_gives_the_order_again() -> None:
     order = line.Order(
         model="lenet", data="images.npz", activation_bits=3, image_bits=8, layer_bits=(("fc*", 5, None), ("conv1", None, 2)), grid="liu2018",
         mean=(0.5,), std=(0.25,), method="liu2018", changes={"epochs": 2, "learning_rate": 0.01},
-        chip="liu2018", also=("predictive",), encoder="random", cost_images=3,
+        chip="liu2018", also=("predictive",), partial_sums="digital", encoder="random", cost_images=3,
         check_images=9, seed=7,
     )  # fmt: skip
     seen: list[line.Order] = []

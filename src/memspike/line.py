@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from memspike import datasets, storage
-from memspike.chip import Chip
+from memspike.chip import Chip, PartialSums
 from memspike.compiler import compile as compile_network
 from memspike.cost import Cost
 from memspike.errors import FileRefused, MemspikeError
@@ -39,9 +39,9 @@ class Listener(Protocol):
 class Order:
     """What a run is asked for; the same order gives the same result.
 
-    `layer_bits` are (layer pattern, activation bits or None, weight bits or None). `also` are further chips, costed beside `chip`.
-    `changes` replace fields of the model's recipe. `cost_images` are simulated spike by spike for the energy of both designs,
-    `check_images` (None: all) for the law that spikes say what the program means.
+    `layer_bits` are (layer pattern, activation bits or None, weight bits or None). `also` are further chips, costed beside `chip`;
+    `partial_sums` replaces what the chips do. `changes` replace fields of the model's recipe. `cost_images` are simulated spike by spike for
+    the energy of both designs, `check_images` (None: all) for the law that spikes say what the program means.
     """
 
     model: str = "digits_net"
@@ -58,6 +58,7 @@ class Order:
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
     chip: str = "predictive"
     also: tuple[str, ...] = ("liu2018",)
+    partial_sums: PartialSums | None = None
     encoder: Encoder = "even"
     cost_images: int = 64
     check_images: int | None = None
@@ -92,7 +93,7 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     """
     started = time.time()
     claim(order, out)
-    chips = [storage.load_chip(name) for name in dict.fromkeys((order.chip, *order.also))]
+    chips = [chip_for(order, name) for name in dict.fromkeys((order.chip, *order.also))]
     listener.phase(f"data {order.data}")
     data = datasets.load(order.data)
     training = start_training(order, data, out / "training", listener)
@@ -114,6 +115,14 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     write_text(out / "report.html", page.html())
     write_text(out / "result.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return Run(summary, page, trained.network, programs["network"])
+
+
+def chip_for(order: Order, name: str) -> Chip:
+    """The chip of that name, with the partial sums that the order wants; another way to add makes it another chip, by name too."""
+    chip = storage.load_chip(name)
+    if order.partial_sums in (None, chip.partial_sums):
+        return chip
+    return replace(chip, name=f"{chip.name}-{order.partial_sums}", partial_sums=order.partial_sums)
 
 
 def program_for(network: QuantizedNetwork, chip: Chip) -> Program:
@@ -227,7 +236,7 @@ def _summary(
         "accuracy": {"fp32": trained.accuracy_fp32, **walker.accuracy},
         "num_test_images": len(data.test.labels),
         "bits": {"activation": order.activation_bits, "weight": order.weight_bits, "image": program.input_type.type.bits},
-        "chip": order.chip,
+        "chip": pairs[0][0].mapping.chip.name,
         **first,
         "checks": {**walker.checks, "predictions_changed_by_compiling": changed},
         "chips": chips,

@@ -30,6 +30,13 @@ class EncoderName(StrEnum):
     random = "random"
 
 
+class PartialSumsName(StrEnum):
+    """How the tiles of one column are added."""
+
+    analog = "analog"
+    digital = "digital"
+
+
 class NeuronName(StrEnum):
     """The neuron circuits."""
 

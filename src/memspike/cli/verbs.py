@@ -16,6 +16,7 @@ from memspike.cli.options import (
     EncoderName,
     FidelityName,
     NeuronName,
+    PartialSumsName,
     Seed,
     integer,
     takes_training_options,
@@ -63,6 +64,9 @@ def run(
     order: "Order",
     chip: ChipName = "predictive",
     also: Annotated[list[str] | None, typer.Option(help="Further chips to cost beside --chip; liu2018 unless given.")] = None,
+    partial_sums: Annotated[
+        PartialSumsName | None, typer.Option(help="How tiles of one column are added, where not as the chip does: analog (exact) or digital (any size).")
+    ] = None,
     encoder: Annotated[EncoderName, typer.Option(help="How counts become spikes.")] = EncoderName.even,
     cost_images: Annotated[int, typer.Option(min=1, help="Images simulated spike by spike for the energy of both designs.")] = 64,
     check_images: Annotated[int | None, typer.Option(min=0, help="Images on which spikes are held against the program; all unless given.")] = None,
@@ -73,7 +77,10 @@ def run(
     from memspike import line
     from memspike.reporter import print_report
 
-    order = replace(order, chip=chip, also=tuple(also) if also else order.also, encoder=encoder.value, cost_images=cost_images, check_images=check_images)
+    order = replace(
+        order, chip=chip, also=tuple(also) if also else order.also, partial_sums=partial_sums.value if partial_sums else None, encoder=encoder.value,
+        cost_images=cost_images, check_images=check_images,
+    )  # fmt: skip
     folder = out or _new_folder(order)
     with Listener() as listener:
         found = line.run(order, folder, listener)
