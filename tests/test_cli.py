@@ -180,3 +180,16 @@ def test_weights_that_run_code_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "Python objects could run code" in done.stderr
     assert not (tmp_path / "owned").exists()
+
+
+def test_spikes_that_differ_from_the_program_end_in_exit_code_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from types import SimpleNamespace
+
+    from memspike import cli, line
+
+    monkeypatch.setattr(line, "run", lambda *_: SimpleNamespace(summary={"checks": {"spike_equals_program": False}}))
+    monkeypatch.setattr(sys, "argv", ["memspike", "run", "--json", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 4
+    assert "spikes and program differ" in capsys.readouterr().err

@@ -97,8 +97,9 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     listener.phase(f"data {order.data}")
     data = datasets.load(order.data)
     training = start_training(order, data, out / "training", listener)
-    for chip in chips:  # the untrained network has the trained one's shape: a chip that it does not fit is refused before hours of training
-        map_program(program_for(training.rehearsal(), chip), chip)
+    untrained = training.rehearsal()
+    for chip in chips:  # one that the network does not fit is refused before hours of training
+        map_program(program_for(untrained, chip), chip)
     trained = _train(order, training, listener)
     listener.phase("compile")
     programs = {name: program_for(getattr(trained, name), chips[0]) for name in ("network", "direct", "baseline")}

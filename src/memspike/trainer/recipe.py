@@ -1,6 +1,6 @@
 """Recipe: how long and how a network is trained, and which parts of the method take part."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from memspike.errors import TrainingError
@@ -52,10 +52,6 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def names(cls) -> list[str]:
-        return [field.name for field in fields(cls)]
 
 
 # What suits the reference networks, measured on two cores; anything else starts from Recipe().
