@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from memspike.errors import ChipError
@@ -10,6 +10,7 @@ from memspike.errors import ChipError
 Standing = Literal["primary", "secondary", "assumed", "fitted"]
 PartialSums = Literal["analog", "digital"]
 NeuronKind = Literal["up_down", "two_phase", "dual", "fire_only"]
+IMPERFECTIONS = ("programming", "stuck", "read_noise", "drift", "wires", "neuron")  # what fidelity "analog" simulates and `Chip.without` leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,74 @@ class Quantity:
 
 
 @dataclass(frozen=True, slots=True)
+class Law:
+    """A law of nature by its name in `physics.device`, and the numbers that it takes from the device."""
+
+    model: str
+    parameters: dict[str, Quantity] = field(default_factory=dict[str, Quantity])
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Write-verify: a cell is written again until it lies within `tolerance` (a share of g_max) of its target, `max_pulses` times in all."""
+
+    tolerance: Quantity
+    max_pulses: int
+
+    def __post_init__(self) -> None:
+        if self.max_pulses < 1:
+            raise ChipError(f"max_pulses is {self.max_pulses}; a cell is written at least once", where="verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """The share of cells that are stuck at low and at high conductance, and where [S]; without a conductance, at g_min and g_max."""
+
+    low: Quantity
+    high: Quantity
+    low_g: Quantity | None = None
+    high_g: Quantity | None = None
+
+    def __post_init__(self) -> None:
+        if self.low.value + self.high.value > 1:
+            raise ChipError(f"{self.low.value:.4g} of the cells stuck low and {self.high.value:.4g} stuck high are more than all", where="stuck")
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
-    """A memristor cell: `levels` conductances spaced evenly from `g_min` to `g_max` [S]."""
+    """A memristor cell: `levels` conductances spaced evenly from `g_min` to `g_max` [S], or measured ones; and what is imperfect about it.
+
+    `conductances` [S] are measured levels in ascending order, from `conductances_source`. `programming` is the error of one write, `verify` how it is
+    repeated, `stuck` cells cannot be written, `read_noise` is the standard deviation of a cell's conductance from timestep to timestep as a share
+    of g_max, `drift` what time does. None is perfect. The fidelities ideal and spike know none of them.
+    """
 
     name: str
     g_min: Quantity
     g_max: Quantity
     levels: int
+    conductances: tuple[float, ...] | None = None
+    conductances_source: str = ""
+    programming: Law | None = None
+    verify: Verify | None = None
+    stuck: Stuck | None = None
+    read_noise: Quantity | None = None
+    drift: Law | None = None
 
     def __post_init__(self) -> None:
+        where = f"device {self.name}"
         if not 0 < self.g_min.value < self.g_max.value or self.levels < 2:
-            raise ChipError("needs 0 < g_min < g_max and at least 2 levels", where=f"device {self.name}")
+            raise ChipError("needs 0 < g_min < g_max and at least 2 levels", where=where)
+        if self.conductances is None:
+            return
+        found = self.conductances
+        if len(found) != self.levels or any(not 0 <= low < high for low, high in zip(found, found[1:], strict=False)):
+            what = f"{len(found)} measured conductances for {self.levels} levels; expected one for each, ascending, none negative"
+            raise ChipError(what, where=where, cure="sort them, lowest first, and set levels to their number")
+        if (found[0], found[-1]) != (self.g_min.value, self.g_max.value):
+            raise ChipError(f"measured from {found[0]} to {found[-1]} S, but g_min and g_max are {self.g_min.value} and {self.g_max.value} S", where=where)
+        if not self.conductances_source.strip():
+            raise ChipError("the measured conductances have no source", where=where, cure="name one in conductances_source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +120,30 @@ class Crossbar:
 
 @dataclass(frozen=True, slots=True)
 class NeuronCircuit:
-    """The integrate-and-fire circuit of a column pair: its kind, and how often it can fire in one timestep."""
+    """The integrate-and-fire circuit of a column pair: its kind, how often it can fire in one timestep, and what is imperfect about it.
+
+    `threshold_mismatch`: standard deviation between neurons, relative; `offset`: the same of the starting potential, in thresholds; `leak`: the share of
+    the potential that is lost per timestep; `saturation`: the largest potential either way, in thresholds; `reset_error`: standard deviation of what
+    one spike takes off, in thresholds. None is perfect.
+    """
 
     kind: NeuronKind
     max_spikes_per_timestep: int
+    threshold_mismatch: Quantity | None = None
+    offset: Quantity | None = None
+    leak: Quantity | None = None
+    saturation: Quantity | None = None
+    reset_error: Quantity | None = None
 
     def __post_init__(self) -> None:
         if self.max_spikes_per_timestep < 1:
             raise ChipError(f"max_spikes_per_timestep is {self.max_spikes_per_timestep}; a neuron fires at least once")
+        if self.leak is not None and self.leak.value >= 1:
+            raise ChipError(f"a leak of {self.leak.value:g} per timestep leaves nothing; expected a share below 1", where="neuron")
+        if self.reset_error is not None and self.reset_error.value >= 0.5:
+            raise ChipError(f"a reset that misses by {self.reset_error.value:g} thresholds may never end; expected less than 0.5", where="neuron")
+        if self.saturation is not None and self.saturation.value < 1:
+            raise ChipError(f"a neuron that saturates at {self.saturation.value:g} thresholds never fires; expected 1 or more", where="neuron")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +209,37 @@ class Chip:
     def component(self, name: str) -> Component:
         return next(c for c in self.components if c.name == name)
 
+    def with_device(self, device: Device) -> "Chip":
+        """This chip with other cells."""
+        return replace(self, crossbar=replace(self.crossbar, device=device))
+
+    def without(self, *names: str) -> "Chip":
+        """This chip with the imperfections `names` (of IMPERFECTIONS) left out."""
+        unknown = [name for name in names if name not in IMPERFECTIONS]
+        if unknown:
+            raise ChipError(f"no imperfection is called {unknown[0]!r}", cure=f"imperfections: {', '.join(IMPERFECTIONS)}")
+        crossbar, neuron = self.crossbar, self.neuron
+        device = replace(crossbar.device, **{name: None for name in ("programming", "stuck", "read_noise", "drift") if name in names})
+        if "programming" in names:
+            device = replace(device, verify=None)
+        wires = replace(crossbar.wire_resistance, value=0.0, source="left out", standing="assumed") if "wires" in names else crossbar.wire_resistance
+        if "neuron" in names:
+            neuron = NeuronCircuit(neuron.kind, neuron.max_spikes_per_timestep)
+        return replace(self, crossbar=replace(crossbar, device=device, wire_resistance=wires), neuron=neuron)
+
+    def only(self, *names: str) -> "Chip":
+        """This chip with all imperfections but `names` left out."""
+        self.without(*names)  # refuses unknown names
+        return self.without(*(name for name in IMPERFECTIONS if name not in names))
+
+    def imperfections(self) -> tuple[str, ...]:
+        """Which imperfections the chip has."""
+        device, neuron = self.crossbar.device, self.neuron
+        found = {name: getattr(device, name) is not None for name in ("programming", "stuck", "read_noise", "drift")}
+        found["wires"] = self.crossbar.wire_resistance.value > 0
+        found["neuron"] = neuron != NeuronCircuit(neuron.kind, neuron.max_spikes_per_timestep)
+        return tuple(name for name in IMPERFECTIONS if found[name])
+
     def quantities(self) -> dict[str, Quantity]:
         """Every number of the chip with its source, by its path (`crossbar.device.g_min`)."""
         return dict(_quantities(self, ""))
@@ -151,6 +256,8 @@ def _quantities(thing: Any, path: str) -> list[tuple[str, Quantity]]:
         inner: list[tuple[str, Any]] = [*((f"energy.{k}", v) for k, v in thing.energy.items()), ("area", thing.area), ("leakage", thing.leakage)]
     elif is_dataclass(thing):
         inner = [(f.name, getattr(thing, f.name)) for f in fields(thing)]
+    elif isinstance(thing, dict):
+        inner = list(thing.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     elif isinstance(thing, tuple):
         inner = [(c.name, c) for c in thing if isinstance(c, Component)]  # pyright: ignore[reportUnknownVariableType]
     else:

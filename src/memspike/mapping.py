@@ -1,5 +1,6 @@
 """Mapping: which block of which weight sits on which crossbar, and as which cell levels."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ class Tile:
     The weights of `op` are a matrix per group: `rows` (start, stop) of its inputs, `channels` (start, stop) of its outputs within `group`.
     The block lies on crossbar number `crossbar` from (`row_offset`, `column_offset`) on. `levels` is `[rows, columns]`, uint8 or uint16; for each
     channel come its bit slices, the lowest first, and for each slice its plus cell, then its minus cell.
+
+    Where a mapping avoids faults, `row_places` and `column_places` say on which physical row and column of the crossbar each row and column of `levels`
+    lies, and `targets` what its cells are written to instead, so that with their faults they come closest to `levels`.
     """
 
     op: str
@@ -29,9 +33,53 @@ class Tile:
     row_offset: int
     column_offset: int
     levels: NDArray[np.unsignedinteger]
+    row_places: Integers | None = None
+    column_places: Integers | None = None
+    targets: NDArray[np.unsignedinteger] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", frozen(self.levels, np.uint8 if self.levels.max(initial=0) < 256 else np.uint16))
+        kind = np.uint8 if self.levels.max(initial=0) < 256 else np.uint16
+        object.__setattr__(self, "levels", frozen(self.levels, kind))
+        if self.targets is not None:
+            object.__setattr__(self, "targets", frozen(self.targets, kind))
+        for name, size in (("row_places", self.levels.shape[0]), ("column_places", self.levels.shape[1])):
+            places = getattr(self, name)
+            if places is not None:
+                if len(np.unique(places)) != size:
+                    raise MappingError(f"{name} are {list(places)}; expected {size} different ones", where=f"op {self.op}, crossbar {self.crossbar}")
+                object.__setattr__(self, name, frozen(places))
+
+    @property
+    def places(self) -> tuple[Integers, Integers]:
+        """The physical rows and columns of the crossbar on which the rows and columns of `levels` lie."""
+        own: tuple[Integers, Integers] = np.arange(self.levels.shape[0]) + self.row_offset, np.arange(self.levels.shape[1]) + self.column_offset
+        return own[0] if self.row_places is None else self.row_places, own[1] if self.column_places is None else self.column_places
+
+    @property
+    def written(self) -> NDArray[np.unsignedinteger]:
+        """The levels that the cells are written to."""
+        return self.levels if self.targets is None else self.targets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaultMap:
+    """Which cells are stuck: uint8 `[crossbars, rows, columns]`, 0 healthy, 1 stuck at low and 2 at high conductance; and where that is known from."""
+
+    cells: NDArray[np.uint8]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.cells.ndim != 3 or self.cells.dtype.kind not in "iu" or self.cells.min(initial=0) < 0 or self.cells.max(initial=0) > 2:
+            what = f"a fault map of {self.cells.dtype} {list(self.cells.shape)}; expected [crossbars, rows, columns] of 0 healthy, 1 low, 2 high"
+            raise MappingError(what)
+        object.__setattr__(self, "cells", frozen(self.cells, np.uint8))
+
+    def __repr__(self) -> str:
+        low, high = (float((self.cells == kind).mean()) for kind in (1, 2))
+        return f"<FaultMap of {len(self.cells)} crossbars: {low:.2%} stuck low, {high:.2%} stuck high; {self.source}>"
+
+    def digest(self) -> str:
+        return hashlib.sha256(str(self.cells.shape).encode() + self.cells.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +102,20 @@ class LayerPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapping:
-    """A program on a chip: `layers` (one plan per op with weights) and the `tiles` that hold the weights, one copy of each."""
+    """A program on a chip: `layers` (one plan per op with weights), the `tiles` that hold the weights, one copy of each, and the `faults` of the
+    chip's crossbars (of that copy) if they are known."""
 
     program: Program
     chip: Chip
     layers: tuple[LayerPlan, ...]
     tiles: tuple[Tile, ...]
+    faults: FaultMap | None = None
+
+    def __post_init__(self) -> None:
+        crossbar = self.chip.crossbar
+        wanted = (sum(self.crossbars_of(plan.op) for plan in self.layers), crossbar.rows, crossbar.columns)
+        if self.faults is not None and self.faults.cells.shape != wanted:
+            raise MappingError(f"a fault map of {list(self.faults.cells.shape)} cells; the mapping has {list(wanted)} (crossbars, rows, columns)")
 
     def __repr__(self) -> str:
         return f"<Mapping of {self.program.name} on chip {self.chip.name}: {self.num_crossbars} crossbars, {self.utilization:.1%} of their cells hold a weight>"

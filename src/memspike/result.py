@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memspike.errors import SimulationError
 from memspike.integer import Integers, frozen
 
-Fidelity = Literal["ideal", "spike"]
+Fidelity = Literal["ideal", "spike", "analog"]
 Encoder = Literal["even", "burst", "random"]
 
 
@@ -35,7 +35,8 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Everything that decides a result: version, digests of program and chip, fidelity, neuron, encoder, seed."""
+    """Everything that decides a result: version, digests of program and chip, fidelity, neuron, encoder, seed; for fidelity "analog" the seed is the
+    chip's number, and `time` [s] is how long after writing it is read, `faults` the digest of its fault map."""
 
     version: str
     program: str
@@ -44,6 +45,8 @@ class Provenance:
     neuron: str
     encoder: Encoder
     seed: int
+    time: float = 0.0
+    faults: str = ""
 
     def digest(self) -> str:
         return hashlib.sha256(repr(self).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Storage: save any thing, load it again: safetensors, npz, JSON and TOML, never a format that can run code."""
 
+import csv
 import difflib
 import json
 import math
@@ -17,18 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from memspike.chip import Chip, Component, Crossbar, Device, NeuronCircuit, Quantity
+from memspike.chip import Chip, Component, Crossbar, Device, Law, NeuronCircuit, Quantity, Stuck, Verify
 from memspike.cost import Cost
 from memspike.errors import ChipError, FileRefused, MemspikeError
 from memspike.files import is_sealed, read_arrays, read_bytes, read_tensors, write_arrays, write_bytes, write_tensors, write_text
 from memspike.integer import Integers, frozen
-from memspike.mapping import LayerPlan, Mapping, Tile
+from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
 from memspike.network import QuantizedLayer, QuantizedNetwork
 from memspike.ops import Conv2d, Dense
+from memspike.physics.device import check_laws
 from memspike.program import Program
 from memspike.result import Activity, Provenance, Result
 
-__all__ = ["Thing", "chip_names", "load", "load_chip", "save", "save_simulation", "write_bytes", "write_text"]
+__all__ = ["Thing", "chip_names", "device_names", "load", "load_chip", "load_device", "save", "save_simulation", "write_bytes", "write_text"]
 
 Thing = Program | QuantizedNetwork | Mapping | Chip | Result | Cost
 T = TypeVar("T")
@@ -142,7 +144,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
     """
     if isinstance(name_or_path, str) and name_or_path in chip_names():
         text = (resources.files("memspike") / "chips" / f"{name_or_path}.toml").read_text(encoding="utf-8")
-        return _chip_from_toml(text, f"chip {name_or_path}")
+        return _described(Chip, text, f"chip {name_or_path}")
     path = Path(name_or_path)
     if path.suffix == ".json":
         return load(path, Chip)
@@ -150,11 +152,38 @@ def load_chip(name_or_path: str | Path) -> Chip:
         close = difflib.get_close_matches(str(name_or_path), chip_names(), n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ChipError(f"no chip is called {str(name_or_path)!r}", cure=f"{hint}chips are: {', '.join(chip_names())}; or give the path of a .toml file")
+    return _described(Chip, _text(path), str(path))
+
+
+def device_names() -> tuple[str, ...]:
+    """The memristor devices that come with memspike, for `load_device`."""
+    folder = resources.files("memspike") / "chips" / "devices"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_device(name_or_path: str | Path) -> Device:
+    """A device by its name (see `device_names`), or from a .toml file with the layout of the class.
+
+    `conductances = "levels.csv"` names a table beside the file: a header with `g_siemens`, and maybe `std_siemens` for the error of a write, then one row
+    per level. g_min, g_max, levels and the law `measured` then come from the table. Raises as `load_chip` does.
+    """
+    if isinstance(name_or_path, str) and name_or_path in device_names():
+        text = (resources.files("memspike") / "chips" / "devices" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        return _described(Device, text, f"device {name_or_path}")
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        close = difflib.get_close_matches(str(name_or_path), device_names(), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        what = f"no device is called {str(name_or_path)!r}"
+        raise ChipError(what, cure=f"{hint}devices are: {', '.join(device_names())}; or give the path of a .toml file")
+    return _described(Device, _text(path), str(path), path.parent)
+
+
+def _text(path: Path) -> str:
     try:
-        text = read_bytes(path, MAX_DESCRIPTION).decode()
+        return read_bytes(path, MAX_DESCRIPTION).decode()
     except UnicodeDecodeError as error:
         raise ChipError("is no UTF-8 text", where=str(path)) from error
-    return _chip_from_toml(text, str(path))
 
 
 def _write(form: _Form, parts: _Parts, path: Path) -> Path:
@@ -267,6 +296,13 @@ def _mapping_apart(mapping: Mapping) -> _Parts:
     texts = {"chip": _json(asdict(mapping.chip), "chip"), "layers": _json([asdict(plan) for plan in mapping.layers], "layers")}
     levels = np.concatenate([np.zeros(0, np.uint8), *(tile.levels.ravel() for tile in mapping.tiles)])
     tiles = {"tiles.table": _narrow(np.array(rows, np.int64).reshape(len(rows), len(_TILE_COLUMNS))), "tiles.levels": levels}
+    if any(tile.row_places is not None or tile.column_places is not None for tile in mapping.tiles):
+        tiles["tiles.places"] = _narrow(np.concatenate([place for tile in mapping.tiles for place in tile.places]))
+    if any(tile.targets is not None for tile in mapping.tiles):
+        tiles["tiles.targets"] = np.concatenate([tile.written.ravel() for tile in mapping.tiles])
+    if mapping.faults is not None:
+        texts["faults"] = mapping.faults.source
+        tiles["tiles.faults"] = mapping.faults.cells
     return _Parts(program.texts | texts, program.arrays | tiles)
 
 
@@ -279,13 +315,28 @@ def _mapping_together(parts: _Parts) -> Mapping:
         raise FileRefused(f"plans the ops {', '.join(plan.op for plan in layers)}; the ops with weights are {', '.join(weighted)}")
     table, levels = parts.array("tiles.table").astype(np.int64), parts.array("tiles.levels")
     _check_tiles(table, levels, chip, len(layers))
-    height, width = table[:, -2], table[:, -1]
-    stops = np.cumsum(height * width)
-    tiles = [
-        Tile(layers[int(n)].op, group, (r0, r1), (c0, c1), crossbar, row, column, levels[stop - h * w : stop].reshape(h, w))
-        for (n, group, r0, r1, c0, c1, crossbar, row, column, h, w), stop in zip(table.tolist(), stops.tolist(), strict=True)
-    ]
-    return Mapping(program, chip, layers, tuple(tiles))
+    placed, targets = parts.arrays.get("tiles.places"), parts.arrays.get("tiles.targets")
+    if placed is not None and (placed.ndim != 1 or placed.dtype.kind not in "iu" or placed.size != int(table[:, -2:].sum())):
+        raise FileRefused(f"places are {placed.dtype} {list(placed.shape)}; the tiles have {int(table[:, -2:].sum())} rows and columns")
+    if targets is not None:
+        _check_tiles(table, targets, chip, len(layers))
+    tiles: list[Tile] = []
+    start = place = 0
+    for n, group, r0, r1, c0, c1, crossbar, row, column, h, w in cast(list[list[int]], table.tolist()):
+        block = slice(start, start + h * w)
+        places = (None, None) if placed is None else (placed[place : place + h], placed[place + h : place + h + w])
+        _check_places(places, chip, len(tiles))
+        written = None if targets is None else targets[block].reshape(h, w)
+        tiles.append(Tile(layers[n].op, group, (r0, r1), (c0, c1), crossbar, row, column, levels[block].reshape(h, w), *places, written))
+        start, place = start + h * w, place + h + w
+    faults = parts.arrays.get("tiles.faults")
+    return Mapping(program, chip, layers, tuple(tiles), None if faults is None else FaultMap(faults, parts.text("faults")))
+
+
+def _check_places(places: tuple[NDArray[Any] | None, NDArray[Any] | None], chip: Chip, tile: int) -> None:
+    for found, size in zip(places, (chip.crossbar.rows, chip.crossbar.columns), strict=True):
+        if found is not None and found.size and (int(found.min()) < 0 or int(found.max()) >= size):
+            raise FileRefused("reaches past its crossbar", where=f"tile {tile}")
 
 
 def _check_tiles(table: Integers, levels: NDArray[Any], chip: Chip, num_layers: int) -> None:
@@ -441,23 +492,60 @@ def _place(keys: tuple[int | str, ...], tree: Any) -> str:
     return ".".join(words)
 
 
-# Chips: TOML that people write, so every error says where.
+# Chips and devices: TOML that people write, so every error says where.
 
-_KEYS = tuple(dict.fromkeys(f.name for kind in (Chip, Crossbar, Device, NeuronCircuit, Component, Quantity) for f in fields(kind)))
-_UNITS = {"g_min": "S", "g_max": "S", "read_voltage": "V", "wire_resistance": "ohm", "timestep": "s", "window_overhead": "s", "area": "m2", "leakage": "W"}
+_DESCRIBED = (Chip, Crossbar, Device, Law, Verify, Stuck, NeuronCircuit, Component, Quantity)
+_KEYS = tuple(dict.fromkeys(f.name for kind in _DESCRIBED for f in fields(kind)))
+_UNITS = {
+    **dict.fromkeys(("g_min", "g_max", "low_g", "high_g"), "S"),
+    **dict.fromkeys(("read_noise", "tolerance", "low", "high", "threshold_mismatch", "offset", "leak", "saturation", "reset_error"), "1"),
+    **dict.fromkeys(("timestep", "window_overhead"), "s"),
+    "read_voltage": "V",
+    "wire_resistance": "ohm",
+    "area": "m2",
+    "leakage": "W",
+}
 
 
-def _chip_from_toml(text: str, where: str) -> Chip:
+def _described(kind: type[T], text: str, where: str, folder: Path | None = None) -> T:
+    """A chip or a device from TOML; tables that it names lie in `folder`."""
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ChipError(f"is no TOML: {error}", where=where) from error
     try:
+        if kind is Device and isinstance(tree.get("conductances"), str):
+            tree = _with_table(tree, folder)
         for place, quantity in _quantities(tree, ()):
             _check_quantity(place, quantity)
-        return _from_json(Chip, json.dumps(tree, default=str))
+        found = _from_json(kind, json.dumps(tree, default=str))
+        check_laws(found.crossbar.device if isinstance(found, Chip) else cast(Device, found))
     except (FileRefused, ChipError) as error:
         raise ChipError(error.what, where=f"{where}: {error.where}" if error.where else where, cure=error.cure) from error
+    return found
+
+
+def _with_table(tree: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """The description of a device with its measured table read in."""
+    path = (folder or Path()) / tree["conductances"]
+    wanted = "a header with g_siemens (and maybe std_siemens), then one row of numbers per level, lowest conductance first"
+    try:
+        rows = list(csv.DictReader(_text(path).splitlines()))
+        values = [float(row["g_siemens"]) for row in rows]
+        stds = [float(row["std_siemens"]) for row in rows] if rows and "std_siemens" in rows[0] else []
+    except (KeyError, ValueError, TypeError) as error:
+        raise ChipError(f"is no table of conductances: {error}", where=str(path), cure=wanted) from error
+    if len(values) < 2:
+        raise ChipError(f"holds {len(values)} levels", where=str(path), cure=wanted)
+
+    def measured(value: float) -> dict[str, Any]:
+        return {"value": value, "unit": "S", "source": tree.get("conductances_source", path.name), "standing": "primary"}
+
+    found = {"conductances_source": path.name, **tree, "conductances": values, "levels": len(values)}
+    found |= {"g_min": measured(values[0]), "g_max": measured(values[-1])}
+    if stds:
+        found["programming"] = {"model": "measured", "parameters": {f"std_{level}": measured(std) for level, std in enumerate(stds)}}
+    return found
 
 
 def _quantities(tree: Any, keys: tuple[int | str, ...], root: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:

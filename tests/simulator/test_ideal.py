@@ -117,8 +117,8 @@ def test_what_does_not_fit_is_refused():
     assert not done, "images are refused before the first one is run"
     with pytest.raises(SimulationError, match="no value is called 'conv9'(.|\n)*values are: x, conv.sum, conv, max"):
         simulate(mapping, images, record=["conv9"])
-    with pytest.raises(SimulationError, match="unknown fidelity 'analog'\n  known are: ideal, spike"):
-        simulate(mapping, images, fidelity="analog")
+    with pytest.raises(SimulationError, match="unknown fidelity 'exact'\n  known are: ideal, spike, analog"):
+        simulate(mapping, images, fidelity="exact")
     with pytest.raises(SimulationError, match="batch_size is 0"):
         simulate(mapping, images, batch_size=0)
     with pytest.raises(SimulationError, match="a raster of 'conv' without spikes"):

@@ -18,18 +18,20 @@ from memspike.ops import Conv2d, Dense
 from memspike.program import Program, fired_by
 from memspike.result import Encoder, Fidelity, Provenance, Result
 from memspike.simulator.activity import Tally
+from memspike.simulator.analog import Analog
 from memspike.simulator.chunks import MAX_CHUNK, chunk_size, in_chunks
 from memspike.simulator.encode import check_encoder, encode
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import exact_arithmetic, to_numpy
 from memspike.simulator.neuron import Fired, check_neuron
 from memspike.simulator.spike import Spike
+from memspike.simulator.written import faults_of, written
 
-__all__ = ["check", "simulate"]
+__all__ = ["check", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
 # Elements of the largest value of one chunk. Spikes pass over a layer's sums, counts and currents every timestep: these should stay in the cache.
-_CHUNK_ELEMENTS = {"ideal": 1 << 20, "spike": 1 << 18}
+_CHUNK_ELEMENTS = {"ideal": 1 << 20, "spike": 1 << 18, "analog": 1 << 20}
 Progress = Callable[[int, int], None]
 
 
@@ -41,6 +43,7 @@ def simulate(
     encoder: Encoder = "even",
     neuron: NeuronKind | None = None,
     seed: int = 0,
+    time: float = 0.0,
     batch_size: int | None = None,
     record: Sequence[str] = (),
     raster: Sequence[str] = (),
@@ -51,10 +54,11 @@ def simulate(
     Args:
         mapping: the program on its chip.
         images: integer counts `[n, channels, height, width]` of the program's input type.
-        fidelity: "ideal" computes the integers, "spike" every timestep of every neuron.
+        fidelity: "ideal" computes the integers, "spike" every timestep of every neuron, "analog" the cells, wires and neurons of chip number `seed`.
         encoder: how counts become spikes: "even", "burst" or "random" (drawn from `seed`).
         neuron: the kind of neuron; None takes the chip's. "up_down" and "two_phase" give the program's counts, "dual" and "fire_only" do not.
-        seed: decides every random spike, image by image, whatever `batch_size` and the number of threads.
+        seed: decides every random spike, image by image, whatever `batch_size` and the number of threads; in fidelity "analog" also the chip.
+        time: seconds between writing and reading the chip, in fidelity "analog".
         batch_size: images computed at once; None chooses by memory. It never changes a result.
         record: names of values whose counts `[n, ...]` to keep in `Result.spike_counts`.
         raster: names of layers (sum or Fire), or the program's input, whose spikes of the first image to keep in `Result.rasters`.
@@ -73,7 +77,7 @@ def simulate(
     counts = {name: np.empty((len(images), *program.types[name].shape), _smallest(program.types[name].type)) for name in kept}
     rasters: dict[str, NDArray[np.int8]] = {}
     with exact_arithmetic():
-        machine = Ideal(program) if fidelity == "ideal" else Spike(mapping, encoder, kind, seed)
+        machine = _machine(mapping, fidelity, encoder, kind, seed, time)
 
         def run(chunk: Tensor, start: int) -> tuple[dict[str, Tensor], dict[str, Fired] | None]:
             return machine.run(chunk, kept | tally.needs, start, frozenset(layers.values()) if start == 0 else frozenset())
@@ -91,7 +95,8 @@ def simulate(
     outputs = counts[program.output].astype(np.int64)
     if program.output not in record:
         del counts[program.output]
-    provenance = Provenance(version("memspike"), program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed)
+    analog = (time, faults_of(mapping, seed).digest()) if fidelity == "analog" else (0.0, "")
+    provenance = Provenance(version("memspike"), program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed, *analog)
     return Result(outputs, tally.activity(), provenance, counts, rasters, machine.notes())
 
 
@@ -127,6 +132,16 @@ def check(
             if progress:
                 progress(stop, len(images))
     return {"spike_equals_program": not any(differing.values()), "images_checked": len(images), "differing_counts": dict(differing)}
+
+
+def _machine(mapping: Mapping, fidelity: Fidelity, encoder: Encoder, neuron: NeuronKind, seed: int, time: float) -> Ideal | Spike | Analog:
+    match fidelity:
+        case "ideal":
+            return Ideal(mapping.program)
+        case "spike":
+            return Spike(mapping, encoder, neuron, seed)
+        case "analog":
+            return Analog(mapping, encoder, neuron, seed, time)
 
 
 def _check_options(fidelity: str, encoder: str, neuron: str) -> None:

@@ -39,7 +39,7 @@ class Spike:
                 if op.inputs[0] not in self._neurons:
                     self._steps[op.out] = step(self.program, op)
                 continue
-            reader, types = _reader(self.program, op.out), self.program.types
+            reader, types = reader_of(self.program, op.out), self.program.types
             layer = Layer(replace(op, weight=mapping.weights(op.out)), types[op.inputs[0]].type, axes=len(types[op.out].shape))
             check_window(layer.num_timesteps, f"op {op.out}")
             self._layers[op.out] = layer, reader
@@ -75,7 +75,7 @@ class Spike:
         return self._encode(counts, num_timesteps, line_keys(self._seed, first, len(counts), self._value_numbers[name]))
 
 
-def _reader(program: Program, name: str) -> Fire | Charge:
+def reader_of(program: Program, name: str) -> Fire | Charge:
     """The one Fire or Charge that reads the sum `name`: a column's charge can be used by one neuron only."""
     users = program.users(name)
     if len(users) == 1 and isinstance(users[0], Fire | Charge) and name != program.output:
