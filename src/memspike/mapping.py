@@ -52,8 +52,9 @@ class Tile:
     @property
     def places(self) -> tuple[Integers, Integers]:
         """The physical rows and columns of the crossbar on which the rows and columns of `levels` lie."""
-        own: tuple[Integers, Integers] = np.arange(self.levels.shape[0]) + self.row_offset, np.arange(self.levels.shape[1]) + self.column_offset
-        return own[0] if self.row_places is None else self.row_places, own[1] if self.column_places is None else self.column_places
+        own = (np.arange(size, dtype=np.int64) + start for size, start in zip(self.levels.shape, (self.row_offset, self.column_offset), strict=True))
+        rows, columns = own
+        return rows if self.row_places is None else self.row_places, columns if self.column_places is None else self.column_places
 
     @property
     def written(self) -> NDArray[np.unsignedinteger]:

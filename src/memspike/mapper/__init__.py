@@ -1,18 +1,28 @@
 """Mapper: a program and a chip become a mapping, every weight a pair of cells on a numbered crossbar."""
 
 import collections.abc
+from dataclasses import replace
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
+from memspike.mapper.faults import AVOID, avoid_faults
 from memspike.mapper.placement import copies_of, num_crossbars, place
 from memspike.mapper.tiling import plan_layer, weighted_ops
-from memspike.mapping import LayerPlan, Mapping, Tile
+from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
 from memspike.program import Program
 
-__all__ = ["map"]
+__all__ = ["AVOID", "map"]
 
 
-def map(program: Program, chip: Chip, *, copies: collections.abc.Mapping[str, int] | int | None = None) -> Mapping:
+def map(
+    program: Program,
+    chip: Chip,
+    *,
+    copies: collections.abc.Mapping[str, int] | int | None = None,
+    faults: FaultMap | None = None,
+    avoid: collections.abc.Iterable[str] = AVOID,
+    spare_columns: int = 0,
+) -> Mapping:
     """Place the weights of `program` on the crossbars of `chip`.
 
     Args:
@@ -20,12 +30,14 @@ def map(program: Program, chip: Chip, *, copies: collections.abc.Mapping[str, in
         chip: the hardware.
         copies: how often each op's weights are held, so that its positions are shared between copies: a number per op name (the others 1),
             one number for all (an op with fewer positions gets one copy per position), or None for 1.
+        faults: which cells are stuck; weights are then placed and written around them by the means `avoid` (see `mapper.faults`).
+        spare_columns: pairs of columns that every crossbar keeps free, so that faulty ones can be left out.
 
     Returns:
         A mapping whose tiles hold every weight exactly once (of one copy), crossbars numbered in the order of the ops.
 
     Raises:
-        MappingError: the program has no weights, an op does not fit the chip, or `copies` makes no sense.
+        MappingError: the program has no weights, an op does not fit the chip, `copies` makes no sense, or the fault map is another chip's.
     """
     where = f"program {program.name}"
     ops = weighted_ops(program)
@@ -35,15 +47,26 @@ def map(program: Program, chip: Chip, *, copies: collections.abc.Mapping[str, in
         wanted = copies_of(program, ops, copies)
     except MappingError as error:
         raise MappingError(error.what, where=where, cure=error.cure) from error
+    if not 0 <= spare_columns < chip.crossbar.columns // 2:
+        what = f"{spare_columns} spare pairs of columns; the crossbar has {chip.crossbar.columns // 2} pairs"
+        raise MappingError(what, where=where, cure="leave at least one pair for weights")
+    # Weights are cut for a crossbar without its spare columns, and lie on the whole one.
+    used = replace(chip, crossbar=replace(chip.crossbar, columns=chip.crossbar.columns - 2 * spare_columns))
     layers: list[LayerPlan] = []
     tiles: list[Tile] = []
     first = 0
     for op in ops:
         try:
-            plan = plan_layer(program, op, chip, wanted[op.out])
+            plan = plan_layer(program, op, used, wanted[op.out])
         except MappingError as error:
             raise MappingError(error.what, where=f"{where}, op {op.out}", cure=error.cure) from error
         layers.append(plan)
-        tiles.extend(place(op, plan, chip, first))
-        first += num_crossbars(plan, chip)
-    return Mapping(program, chip, tuple(layers), tuple(tiles))
+        tiles.extend(place(op, plan, used, first))
+        first += num_crossbars(plan, used)
+    mapping = Mapping(program, chip, tuple(layers), tuple(tiles), faults)
+    if faults is None:
+        return mapping
+    if any(plan.copies > 1 for plan in layers):
+        raise MappingError("a fault map knows one copy of each op", where=where, cure="map without copies, or without a fault map")
+    around = (tile for plan in layers for tile in avoid_faults(list(mapping.tiles_of(plan.op)), plan, chip, faults, avoid))
+    return replace(mapping, tiles=tuple(around))

@@ -1,0 +1,120 @@
+"""Mapping around faults: the weights stay what they are, every means helps, and an assignment is the best there is."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices import chip, stuck
+from memspike.errors import MappingError
+from memspike.mapper import AVOID
+from memspike.mapper import map as map_program
+from memspike.mapping import FaultMap
+from memspike.simulator import faults_of, simulate, written
+from random_programs import images_for, programs
+from small_programs import one_conv, one_dense, small_network
+
+SICK = chip(8, 8, stuck=stuck(0.1, 0.1))
+
+
+def error(mapping) -> float:
+    """The sum of squared weight errors in level units, from the cells themselves."""
+    return sum(float((layer.deviation**2).sum()) for layer in written(mapping, seed=0).values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(programs(), st.integers(4, 12), st.integers(8, 20), st.integers(0, 2**32 - 1), st.sets(st.sampled_from(AVOID)), st.integers(0, 2))
+def test_a_mapping_around_faults_holds_the_same_weights_and_means_the_same(program, rows, pairs, seed, avoid, spare):
+    sick = chip(rows, 2 * pairs, stuck=stuck(0.1, 0.1))
+    plain = map_program(program, sick, spare_columns=spare)
+    faults = faults_of(plain, seed)
+    around = map_program(program, sick, spare_columns=spare, faults=faults, avoid=avoid)
+    assert around.layers == plain.layers and around.faults is faults
+    taken: set[tuple[int, int, int]] = set()
+    for tile, before in zip(around.tiles, plain.tiles, strict=True):
+        assert np.array_equal(tile.levels, before.levels)
+        tile_rows, tile_columns = tile.places
+        places = {(tile.crossbar, int(row), int(column)) for row in tile_rows for column in tile_columns}
+        assert max(tile_rows) < rows and max(tile_columns) < 2 * pairs and taken.isdisjoint(places), "cells of the crossbar, each held once"
+        assert (tile_columns.reshape(-1, 2) // 2 == tile_columns.reshape(-1, 2)[:, :1] // 2).all(), "a pair stays a pair"
+        taken |= places
+    images = images_for(program, seed, 2)
+    assert np.array_equal(simulate(around, images, fidelity="spike").outputs, program.evaluate(images))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.permutations(AVOID), st.floats(0, 0.3), st.floats(0, 0.3))
+def test_no_means_ever_makes_it_worse(seed, order, low, high):
+    sick = chip(8, 8, stuck=stuck(low, high, high_g=60e-6))
+    plain = map_program(small_network(), sick)
+    faults = faults_of(plain, seed)
+    before = error(replace(plain, faults=faults))
+    for means in order:
+        assert error(map_program(small_network(), sick, faults=faults, avoid=(means,))) <= before + 1e-9
+    assert error(map_program(small_network(), sick, faults=faults)) <= before + 1e-9
+
+
+def test_without_faults_nothing_moves():
+    plain = map_program(small_network(), SICK)
+    around = map_program(small_network(), SICK, faults=FaultMap(np.zeros((5, 8, 8), np.uint8), "test"))
+    for tile, before in zip(around.tiles, plain.tiles, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(tile.places, before.places, strict=True)) and tile.targets is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_take_the_best_of_all_orders(seed):
+    program = one_dense(4, 3, weight=np.random.default_rng(seed).integers(-7, 8, (3, 4)))
+    sick = chip(5, 6, stuck=stuck(0.2, 0.2))
+    plain = map_program(program, sick)
+    faults = faults_of(plain, seed)
+    (tile,) = plain.tiles
+    best = min(error(replace(plain, faults=faults, tiles=(replace(tile, row_places=np.array(order)),))) for order in permutations(range(5), 4))
+    assert error(map_program(program, sick, faults=faults, avoid=["rows"])) == pytest.approx(best)
+
+
+def test_the_healthy_cell_of_a_pair_makes_up_for_the_other():
+    program = one_dense(2, 1, weight=np.array([[3, -5]]))
+    cells = np.zeros((1, 2, 2), np.uint8)
+    cells[0, 0, 0], cells[0, 1, 1] = 2, 1  # the plus cell of 3 is stuck at 7, the minus cell of -5 at 0
+    around = map_program(program, chip(2, 2), faults=FaultMap(cells, "test"), avoid=["compensate"])
+    (tile,) = around.tiles
+    assert tile.written.tolist() == [[3, 4], [0, 5]]  # 7 - 4 is 3; from 0 nothing can be taken that would give -5
+    (layer,) = written(around, seed=0).values()
+    assert layer.deviation[0, :, 0] == pytest.approx([0, 5])
+
+
+def test_spare_columns_cost_crossbars_and_take_the_faults():
+    program = one_dense(8, 16, weight=np.random.default_rng(0).integers(-7, 8, (16, 8)))
+    found = []
+    for spare in (0, 1, 2):
+        plain = map_program(program, SICK, spare_columns=spare)
+        faults = [faults_of(plain, seed) for seed in range(20)]
+        found.append((plain.num_crossbars, np.mean([error(map_program(program, SICK, faults=each, spare_columns=spare)) for each in faults])))
+    assert [number for number, _ in found] == [4, 6, 8]
+    assert found[0][1] > found[1][1] > found[2][1]
+
+
+def test_groups_on_one_crossbar_keep_rows_and_columns_of_their_own():
+    program = one_conv(4, 4, 2, 4, groups=4)
+    plain = map_program(program, chip(20, 10, stuck=stuck(0.1, 0.1)))
+    around = map_program(program, plain.chip, faults=faults_of(plain, 1))
+    rows = np.concatenate([tile.places[0] for tile in around.tiles if tile.crossbar == 0])
+    assert len(set(rows)) == len(rows) > 4
+    assert error(around) < error(replace(plain, faults=faults_of(plain, 1)))
+
+
+def test_a_map_of_another_chip_and_unknown_means_are_refused():
+    with pytest.raises(MappingError, match=r"a fault map of \[3, 8, 8\] cells; the mapping has \[5, 8, 8\]"):
+        map_program(small_network(), SICK, faults=FaultMap(np.zeros((3, 8, 8), np.uint8), "test"))
+    faults = FaultMap(np.zeros((5, 8, 8), np.uint8), "test")
+    with pytest.raises(MappingError, match="no way around faults is called 'luck'\n  ways: rows, columns, sides, compensate"):
+        map_program(small_network(), SICK, faults=faults, avoid=["luck"])
+    with pytest.raises(MappingError, match="a fault map knows one copy of each op"):
+        map_program(small_network(), SICK, faults=faults, copies=2)
+    with pytest.raises(MappingError, match="4 spare pairs of columns; the crossbar has 4 pairs"):
+        map_program(small_network(), SICK, spare_columns=4)
+    with pytest.raises(MappingError, match="of 0 healthy, 1 low, 2 high"):
+        FaultMap(np.full((4, 8, 8), 3, np.uint8), "test")
