@@ -30,7 +30,7 @@ from memspike.physics.device import check_laws
 from memspike.program import Program
 from memspike.result import Activity, Provenance, Result
 
-__all__ = ["Thing", "chip_names", "device_names", "load", "load_chip", "load_device", "save", "save_simulation", "write_bytes", "write_text"]
+__all__ = ["Thing", "chip_names", "device_names", "load", "load_chip", "load_device", "load_faults", "save", "save_simulation", "write_bytes", "write_text"]
 
 Thing = Program | QuantizedNetwork | Mapping | Chip | Result | Cost
 T = TypeVar("T")
@@ -177,6 +177,14 @@ def load_device(name_or_path: str | Path) -> Device:
         what = f"no device is called {str(name_or_path)!r}"
         raise ChipError(what, cure=f"{hint}devices are: {', '.join(device_names())}; or give the path of a .toml file")
     return _described(Device, _text(path), str(path), path.parent)
+
+
+def load_faults(path: str | Path) -> FaultMap:
+    """A measured fault map: an .npz file whose array `cells` is `[crossbars, rows, columns]` of 0 (healthy), 1 (stuck low) and 2 (stuck high)."""
+    arrays = read_arrays(path)
+    if "cells" not in arrays:
+        raise FileRefused(f"holds {', '.join(arrays) or 'nothing'}", where=str(path), cure="expected an array called cells")
+    return FaultMap(arrays["cells"], str(path))
 
 
 def _text(path: Path) -> str:

@@ -20,6 +20,7 @@ class FidelityName(StrEnum):
 
     ideal = "ideal"
     spike = "spike"
+    analog = "analog"
 
 
 class EncoderName(StrEnum):

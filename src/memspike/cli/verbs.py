@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from memspike.cli import analog
 from memspike.cli.options import (
     AsJson,
     ChipName,
@@ -26,6 +27,7 @@ from memspike.errors import CheckFailed, MemspikeError
 
 if TYPE_CHECKING:
     from memspike.line import Order
+    from memspike.montecarlo import Design
 
 app = typer.Typer(
     name="memspike",
@@ -139,25 +141,38 @@ def map_(
     out: Annotated[Path, typer.Option(help="File for the mapping (.safetensors).")],
     chip: ChipName = "predictive",
     copies: Annotated[list[str] | None, typer.Option(metavar="OP=N", help="Copies of a busy layer, as in --copies conv1.sum=4. May be repeated.")] = None,
+    cells: Annotated[str | None, typer.Option(metavar="DEVICE", help="Other memristor cells, by name or from a .toml file.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="Fault map (.npz with `cells`) to map around.")] = None,
+    avoid: Annotated[str, typer.Option(help="Ways around faults, with commas.")] = "rows,columns,sides,compensate",
+    spare_columns: Annotated[int, typer.Option(min=0, help="Pairs of columns that every crossbar keeps free.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Lay a program's weights on a chip's crossbars."""
+    """Lay a program's weights on a chip's crossbars, around stuck cells if they are known."""
     from memspike import storage
     from memspike.mapper import map as map_program
     from memspike.program import Program
 
     wanted = {name: integer(number, "--copies") for name, _, number in (text.rpartition("=") for text in copies or [])}
-    mapping = map_program(storage.load(program, Program), storage.load_chip(chip), copies=wanted or None)
+    described = storage.load_chip(chip)
+    mapping = map_program(
+        storage.load(program, Program), described.with_device(storage.load_device(cells)) if cells else described, copies=wanted or None,
+        faults=storage.load_faults(faults) if faults else None, avoid=[means for means in avoid.split(",") if means], spare_columns=spare_columns,
+    )  # fmt: skip
     storage.save(mapping, out)
     found = {"mapping": str(out), "chip": mapping.chip.name, "crossbars": mapping.num_crossbars, "utilization": mapping.utilization}
     tell(found, as_json, {"chip": "chip", "crossbars": "crossbars", "utilization": "cells that hold a weight"})
 
 
-@app.command(epilog="Example:\n\n  memspike simulate program.safetensors --data path/to/mnist --fidelity spike --limit 100 --save run.npz")
+@app.command(
+    epilog="Examples:\n\n  memspike simulate program.safetensors --data path/to/mnist --fidelity spike --limit 100 --save run.npz\n\n"
+    "  memspike simulate program.safetensors --fidelity analog --cells wan2022-hfox --time 1d --chips 100 --out chips"
+)
 def simulate(
     program: Annotated[Path, typer.Argument(help="Program or mapping.")],
     data: Data = "digits",
-    fidelity: Annotated[FidelityName, typer.Option(help="ideal: the integers; spike: every timestep of every neuron.")] = FidelityName.ideal,
+    fidelity: Annotated[
+        FidelityName, typer.Option(help="ideal: the integers; spike: every timestep of every neuron; analog: cells, wires and neurons as they are.")
+    ] = FidelityName.ideal,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N test images.")] = None,
     save: Annotated[Path | None, typer.Option(help="File (.npz) for images, scores, labels and activity.")] = None,
     chip: ChipName = "predictive",
@@ -166,8 +181,24 @@ def simulate(
     raster: Annotated[list[str] | None, typer.Option(metavar="OP", help="Keep this layer's spikes of the first image in the .npz. May be repeated.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
+    cells: analog.Cells = None,
+    time: analog.Time = None,
+    only: analog.Only = None,
+    without: analog.Without = None,
+    read_noise: analog.ReadNoise = None,
+    stuck_low: analog.StuckLow = None,
+    stuck_high: analog.StuckHigh = None,
+    wire_resistance: analog.WireResistance = None,
+    faults: analog.Faults = None,
+    around_faults: analog.AroundFaults = False,
+    spare_columns: analog.SpareColumns = 0,
+    chips: analog.Chips = None,
+    within: analog.Within = 0.5,
+    detail: analog.Detail = 5,
+    times: analog.Times = None,
+    out: analog.Out = None,
 ) -> None:
-    """Run test images through a program: exact integers, or every spike."""
+    """Run test images through a program: exact integers, every spike, or real chips, one or many."""
     from memspike import datasets, storage
     from memspike.mapper import map as map_program
     from memspike.mapping import Mapping
@@ -177,18 +208,82 @@ def simulate(
     loaded = storage.load(program)
     if not isinstance(loaded, Program | Mapping):
         raise MemspikeError(f"holds a {type(loaded).__name__}; expected a program or a mapping", where=str(program))
-    mapping = loaded if isinstance(loaded, Mapping) else map_program(loaded, storage.load_chip(chip))
+    named = {"--cells": cells, "--time": time, "--only": only, "--without": without, "--read-noise": read_noise, "--stuck-low": stuck_low}
+    named |= {"--stuck-high": stuck_high, "--wire-resistance": wire_resistance, "--faults": faults, "--around-faults": around_faults}
+    named |= {"--spare-columns": spare_columns, "--chips": chips, "--times": times, "--out": out}
+    given = [option for option, value in named.items() if value]
+    if given and fidelity != FidelityName.analog:
+        raise MemspikeError(f"{given[0]} says something about real chips, and fidelity {fidelity.value} knows none", cure="add --fidelity analog")
+    if only and without:
+        raise MemspikeError("--only and --without cannot both be given", cure="name what stays, or what goes")
+    if (chips is None) != (out is None):
+        raise MemspikeError(
+            f"{'--out' if out else '--chips'} is given without {'--chips' if out else '--out'}", cure="many chips are kept in a folder: give both"
+        )
+    if isinstance(loaded, Mapping) and [option for option in given if option not in ("--time", "--cells")]:
+        unfit = next(option for option in given if option not in ("--time", "--cells"))
+        raise MemspikeError(f"{unfit} makes a mapping of its own", where=str(program), cure="give the program's file, not the mapping's")
     test = datasets.load(data).test
-    images, labels = test.counts(mapping.program.input_type.type)[:limit], test.labels[:limit]
+    described = loaded.chip if isinstance(loaded, Mapping) else storage.load_chip(chip)
+    described = analog.imperfect(described, cells, only, without, read_noise, (stuck_low, stuck_high), wire_resistance)
+    bare = loaded.program if isinstance(loaded, Mapping) else loaded
+    images, labels = test.counts(bare.input_type.type)[:limit], test.labels[:limit]
+    if fidelity == FidelityName.analog and not isinstance(loaded, Mapping):
+        from memspike.montecarlo import Design
+
+        known = storage.load_faults(faults) if faults else None
+        design = Design(
+            bare, described, analog.seconds(time), encoder.value, neuron.value if neuron else None, known, around_faults, spare_columns
+        )  # fmt: skip
+        if chips is not None and out is not None:
+            _many_chips(design, images, labels, range(seed, seed + chips), out, within, detail, times, as_json)
+            return
+        mapping = design.mapping(seed)
+    else:
+        mapping = replace(loaded, chip=described) if isinstance(loaded, Mapping) else map_program(loaded, described)
     with Listener() as listener:
         result = simulate_mapping(
             mapping, images, fidelity=fidelity.value, encoder=encoder.value, neuron=neuron.value if neuron else None, seed=seed, raster=tuple(raster or ()),
-            progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
+            time=analog.seconds(time), progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
         )  # fmt: skip
     if save:
         storage.save_simulation(save, images, result, labels=labels)
     found = {"accuracy": result.accuracy(labels), "num_images": len(images), "fidelity": fidelity.value, "neuron": result.provenance.neuron}
-    tell(found, as_json, {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"})
+    shown = {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"}
+    if fidelity == FidelityName.analog:
+        found |= {"chip": seed, "time_s": analog.seconds(time), "imperfections": list(described.imperfections())}
+        shown |= {"chip": "chip number", "imperfections": "imperfections"}
+    tell(found, as_json, shown)
+
+
+def _many_chips(design: "Design", images: Any, labels: Any, chips: range, out: Path, within: float, detail: int, times: str | None, as_json: bool) -> None:
+    """Simulate many chips, and write what was found beside them."""
+    from memspike.files import write_text
+    from memspike.montecarlo import Lab, study
+    from memspike.reporter import print_report, report_chips
+
+    when = [analog.seconds(text) for text in times.split(",")] if times else []
+    with Listener() as listener:
+        lab = Lab(design, images, labels, folder=out, progress=lambda case, done, total: listener.images(f"chips, {case}", done, total))
+        found = study(lab, chips, detail=chips[:detail], times=when)
+    whole = found.whole
+    share, low, high = whole.yield_within(within)
+    summary = {
+        "chips": [chips[0], chips[-1]], "num_chips": len(chips), "num_images": whole.num_images, "accuracy_ideal": whole.ideal,
+        "accuracy_mean": whole.mean, "accuracy_std": whole.std, "accuracy_min": float(whole.accuracies.min()), "accuracy_max": float(whole.accuracies.max()),
+        "quantiles": {f"{q:g}": value for q, value in whole.quantiles.items()}, "within_points": within, "yield": share, "yield_interval": [low, high],
+        "loss_alone": {name: one.ideal - one.mean for name, one in found.alone.items()}, "num_detail": detail,
+        "over_time": {f"{at:g}": one.mean for at, one in found.over_time.items()}, **design.describe(),
+    }  # fmt: skip
+    page = report_chips(found, within)
+    write_text(out / "result.json", json.dumps(summary, indent=2) + "\n")
+    write_text(out / "report.json", page.to_json())
+    write_text(out / "report.html", page.html())
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    print_report(page, speech.out())
+    speech.out().print(f"\nReport: {out / 'report.html'}", soft_wrap=True, markup=False)
 
 
 @app.command(epilog="Example:\n\n  memspike estimate lenet-mapping.safetensors run.npz --save cost.json")
@@ -250,10 +345,11 @@ def show(file: Annotated[Path, typer.Argument(help="Any file that memspike wrote
 
 @app.command()
 def chips() -> None:
-    """List the chips that come with memspike, and how far their numbers can be trusted."""
+    """List the chips and memristor cells that come with memspike."""
     from collections import Counter
 
     from memspike import storage
+    from memspike.units import si
 
     table = Table("chip", "what it is", "crossbar", "numbers by standing", box=None)
     for name in storage.chip_names():
@@ -261,6 +357,15 @@ def chips() -> None:
         standings = Counter(quantity.standing for quantity in chip.quantities().values()).most_common()
         table.add_row(name, chip.title, f"{chip.crossbar.rows} x {chip.crossbar.columns}", ", ".join(f"{n} {standing}" for standing, n in standings))
     speech.out().print(table)
+    cells = Table("cells", "range", "levels", "imperfections", box=None)
+    for name in storage.device_names():
+        device = storage.load_device(name)
+        laws = [f"{what}: {law.model}" for what, law in (("programming", device.programming), ("drift", device.drift)) if law]
+        laws += [f"stuck: {100 * device.stuck.low.value:.3g} % low, {100 * device.stuck.high.value:.3g} % high"] if device.stuck else []
+        laws += [f"read noise: {100 * device.read_noise.value:.3g} %"] if device.read_noise else []
+        cells.add_row(name, f"{si(device.g_min.value, 'S')} to {si(device.g_max.value, 'S')}", str(device.levels), ", ".join(laws) or "none")
+    speech.out().print()
+    speech.out().print(cells)
 
 
 @app.command()

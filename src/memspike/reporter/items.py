@@ -111,6 +111,8 @@ def shown(value: Cell, unit: str = "") -> str:
         return "–"
     if isinstance(value, str) and unit == "quantity":
         number, _, name = value.partition(" ")
+        if name == "1":
+            return f"{float(number):.4g}"
         return pretty(si(float(number), name))
     if isinstance(value, str):
         return clean(value)

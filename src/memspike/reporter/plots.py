@@ -81,6 +81,46 @@ def dots(labels: Sequence[str], values: Sequence[float], errors: Sequence[float]
     return figure
 
 
+def boxes(groups: Mapping[str, Sequence[float]], *, title: str, line: float | None = None) -> Plot:
+    """A horizontal box of fractions, in percent, for each label, every value a point beside it; `line` is marked across them all."""
+    traces = [
+        {
+            "type": "box",
+            "orientation": "h",
+            "name": plain(label),
+            "x": [100 * value for value in values],
+            "y": [plain(label)] * len(values),
+            "boxpoints": "all",
+            "jitter": 0.6,
+            "pointpos": 0,
+            "marker": {"color": DESIGN, "size": 4, "opacity": 0.55},
+            "line": {"color": DESIGN, "width": 1.3},
+            "fillcolor": "rgba(0,0,0,0)",
+            "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
+        }
+        for label, values in groups.items()
+    ]
+    figure = _figure(traces, height=110 + 44 * len(groups), legend=False, x=f"{title} [%]")
+    figure["layout"]["yaxis"] |= _category_axis(list(groups)) | {"autorange": "reversed"}
+    if line is not None:
+        figure["layout"]["shapes"] = [_line_at(100 * line, PAPER, "dash")]
+    return figure
+
+
+def errors_by_level(weights: Sequence[int], means: Sequence[float], stds: Sequence[float]) -> Plot:
+    """How far weights lie from what was intended, in levels: mean and standard deviation for each intended weight."""
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(weights),
+        "y": list(means),
+        "error_y": {"type": "data", "array": list(stds), "color": DESIGN, "thickness": 1.4, "width": 4},
+        "marker": {"color": DESIGN, "size": 7},
+        "hovertemplate": "intended %{x}<br>off by %{y:.3f} levels, standard deviation %{error_y.array:.3f}<extra></extra>",
+    }
+    return _figure([trace], height=260, legend=False, x="intended weight [levels]", y="error [levels]")
+
+
 def ranges(labels: Sequence[str], lows: Sequence[float], highs: Sequence[float], middle: float, paper: float, *, title: str) -> Plot:
     """For each label a bar from `low` to `high` (fractions), a line at `middle`, a dashed one at the paper's figure."""
     hover = [f"{100 * low:.1f} % when halved, {100 * high:.1f} % when doubled" for low, high in zip(lows, highs, strict=True)]

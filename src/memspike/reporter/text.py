@@ -7,7 +7,7 @@ from rich.text import Text
 from memspike.reporter.items import Headline, Note, Table, clean, shown
 from memspike.reporter.report import Report
 
-_TABLES = ("ratios", "accuracy", "costs", "energy-components", "area-components", "checks")
+_TABLES = ("ratios", "accuracy", "costs", "energy-components", "area-components", "checks", "quantiles", "layers-written")
 _WORDS = {"", "code", "standing"}
 _ASCII = str.maketrans({"µ": "u", "²": "2", "×": "x", "–": "-"})  # not every terminal has these signs
 
@@ -27,9 +27,12 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _headline(item: Headline) -> Grid:
-    grid = _grid("", [("", "left"), ("here", "right"), ("paper (abstract)", "right"), ("", "left")])
+    compares = any(m.paper for m in item.measures)
+    paper = [("paper (abstract)", "right")] if compares else []
+    grid = _grid("", [("", "left"), ("here" if compares else "", "right"), *paper, ("", "left")])
     for m in item.measures:
-        grid.add_row(*map(_text, (m.label, shown(m.value, m.unit), m.paper, f"{m.detail} ({m.caution})" if m.caution else m.detail)))
+        published = [m.paper] if compares else []
+        grid.add_row(*map(_text, (m.label, shown(m.value, m.unit), *published, f"{m.detail} ({m.caution})" if m.caution else m.detail)))
     return grid
 
 

@@ -44,6 +44,7 @@ def simulate(
     neuron: NeuronKind | None = None,
     seed: int = 0,
     time: float = 0.0,
+    layers: Sequence[str] | None = None,
     batch_size: int | None = None,
     record: Sequence[str] = (),
     raster: Sequence[str] = (),
@@ -59,6 +60,7 @@ def simulate(
         neuron: the kind of neuron; None takes the chip's. "up_down" and "two_phase" give the program's counts, "dual" and "fire_only" do not.
         seed: decides every random spike, image by image, whatever `batch_size` and the number of threads; in fidelity "analog" also the chip.
         time: seconds between writing and reading the chip, in fidelity "analog".
+        layers: the ops (Conv2d, Dense) whose crossbars and neurons are imperfect, in fidelity "analog"; None: all.
         batch_size: images computed at once; None chooses by memory. It never changes a result.
         record: names of values whose counts `[n, ...]` to keep in `Result.spike_counts`.
         raster: names of layers (sum or Fire), or the program's input, whose spikes of the first image to keep in `Result.rasters`.
@@ -71,23 +73,23 @@ def simulate(
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
     _check_options(fidelity, encoder, kind)
-    layers = _raster_layers(mapping, fidelity, raster, len(images))
+    drawn = _raster_layers(mapping, fidelity, raster, len(images))
     size = chunk_size(program, _CHUNK_ELEMENTS[fidelity], batch_size)
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
     counts = {name: np.empty((len(images), *program.types[name].shape), _smallest(program.types[name].type)) for name in kept}
     rasters: dict[str, NDArray[np.int8]] = {}
     with exact_arithmetic():
-        machine = _machine(mapping, fidelity, encoder, kind, seed, time)
+        machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers)
 
         def run(chunk: Tensor, start: int) -> tuple[dict[str, Tensor], dict[str, Fired] | None]:
-            return machine.run(chunk, kept | tally.needs, start, frozenset(layers.values()) if start == 0 else frozenset())
+            return machine.run(chunk, kept | tally.needs, start, frozenset(drawn.values()) if start == 0 else frozenset())
 
         for start, stop, (values, fired) in in_chunks(run, program, images, size):
             tally.add(stop - start, values, fired)
             for name, array in counts.items():
                 array[start:stop] = to_numpy(values[name])
             if start == 0 and fired is not None:
-                rasters = {name: _raster(fired[layer].raster) for name, layer in layers.items() if layer in fired}
+                rasters = {name: _raster(fired[layer].raster) for name, layer in drawn.items() if layer in fired}
             if progress:
                 progress(stop, len(images))
     if program.input in raster:
@@ -134,14 +136,16 @@ def check(
     return {"spike_equals_program": not any(differing.values()), "images_checked": len(images), "differing_counts": dict(differing)}
 
 
-def _machine(mapping: Mapping, fidelity: Fidelity, encoder: Encoder, neuron: NeuronKind, seed: int, time: float) -> Ideal | Spike | Analog:
+def _machine(
+    mapping: Mapping, fidelity: Fidelity, encoder: Encoder, neuron: NeuronKind, seed: int, time: float, layers: Sequence[str] | None
+) -> Ideal | Spike | Analog:
     match fidelity:
         case "ideal":
             return Ideal(mapping.program)
         case "spike":
             return Spike(mapping, encoder, neuron, seed)
         case "analog":
-            return Analog(mapping, encoder, neuron, seed, time)
+            return Analog(mapping, encoder, neuron, seed, time, layers)
 
 
 def _check_options(fidelity: str, encoder: str, neuron: str) -> None:

@@ -9,7 +9,7 @@ A layer without any imperfection is run in exact integers, so a perfect chip giv
 """
 
 import math
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -34,21 +34,24 @@ _NEURONS, _NOISE = 3, 4  # what is drawn for an op, the last part of its seed; 0
 
 
 class Analog:
-    """Chip number `seed` of a mapped program, made ready to run.
+    """Chip number `seed` of a mapped program, made ready to run; only the ops `layers` are imperfect, if they are given.
 
     Raises SimulationError when a sum is read by more than one neuron, for copies, and for the neuron `dual` on a chip that is not perfect.
     """
 
-    def __init__(self, mapping: Mapping, encoder: Encoder, neuron: NeuronKind, seed: int, time: float) -> None:
+    def __init__(self, mapping: Mapping, encoder: Encoder, neuron: NeuronKind, seed: int, time: float, layers: Sequence[str] | None = None) -> None:
         check_encoder(encoder)
         self.program, self._encode, self._seed = mapping.program, ENCODERS[encoder], seed
         self.circuit = replace(mapping.chip.neuron, kind=neuron)
         self.layers = written(mapping, seed, time)
+        for name in set(layers or ()) - self.layers.keys():
+            raise SimulationError(f"no layer is called {name!r}", cure=f"layers are: {', '.join(self.layers)}")
+        imperfect = set(self.layers if layers is None else layers)
         self._perfect: Spike | None = None
         self._steps: dict[str, Callable[..., Tensor]] = {}
         self._real: dict[str, _Real] = {}
         is_perfect = self.circuit == NeuronCircuit(self.circuit.kind, self.circuit.max_spikes_per_timestep)
-        if is_perfect and all(layer.is_exact for layer in self.layers.values()) and neuron in ("dual", "fire_only"):
+        if is_perfect and all(layer.is_exact or name not in imperfect for name, layer in self.layers.items()) and neuron in ("dual", "fire_only"):
             self._perfect = Spike(mapping, encoder, neuron, seed)
             return
         if neuron == "dual":
@@ -58,7 +61,7 @@ class Analog:
             if isinstance(op, Conv2d | Dense):
                 layer = self.layers[op.out]
                 reader = reader_of(self.program, op.out)
-                if not (layer.is_exact and is_perfect and neuron != "fire_only"):
+                if op.out in imperfect and not (layer.is_exact and is_perfect and neuron != "fire_only"):
                     num_neurons = len(op.weight)
                     drawn = draw_neurons(self.circuit, num_neurons, np.random.default_rng([seed, number, _NEURONS]))
                     self._real[op.out] = _Real(mapping, op, reader, layer, self.circuit, drawn)
