@@ -40,7 +40,8 @@ class Order:
     """What a run is asked for; the same order gives the same result.
 
     `layer_bits` are (layer pattern, activation bits or None, weight bits or None). `also` are further chips, costed beside `chip`;
-    `partial_sums` replaces what the chips do. `changes` replace fields of the model's recipe. `cost_images` are simulated spike by spike for
+    `partial_sums` replaces what the chips do. With `cells` the network is trained for that device, read `time` seconds after writing, for
+    `hardening_epochs`. `changes` replace fields of the model's recipe. `cost_images` are simulated spike by spike for
     the energy of both designs, `check_images` (None: all) for the law that spikes say what the program means.
     """
 
@@ -56,6 +57,9 @@ class Order:
     std: tuple[float, ...] | None = None
     method: str = "default"
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
+    cells: str | None = None
+    time: float = 0.0
+    hardening_epochs: int = 3
     chip: str = "predictive"
     also: tuple[str, ...] = ("liu2018",)
     partial_sums: PartialSums | None = None
@@ -160,9 +164,21 @@ def _train(order: Order, training: Any, listener: Listener) -> _Trained:
     listener.phase(f"train {order.model}: floating point")
     floating = training.floating()
     listener.phase("train: into counts")
-    counts = training.counts(floating)
+    counts = into_counts(order, training, floating, listener)
     direct, baseline = training.baselines(floating)
     return _Trained(training.freeze(counts), direct, baseline, training.notes["accuracy_fp32"], training.predictions(counts))
+
+
+def into_counts(order: Order, training: Any, floating: Any, listener: Listener) -> Any:
+    """The network in counts, trained for a device where the order names one."""
+    counts = training.counts(floating)
+    if order.cells is None:
+        return counts
+    from memspike.trainer import Hardening
+
+    listener.phase(f"train: for {order.cells}")
+    bits_per_cell = storage.load_chip(order.chip).bits_per_cell
+    return training.harden(counts, floating, Hardening(storage.load_device(order.cells), order.time, bits_per_cell, order.hardening_epochs))
 
 
 def start_training(order: Order, data: datasets.Dataset, folder: Path | None, listener: Listener) -> Any:
@@ -278,6 +294,10 @@ def order_as_command(order: Order) -> str:
             words += [f"--layer-bits {pattern}={a or ''}/{w or ''}" for pattern, a, w in value]
         elif name == "changes":
             words += [f"--{key.replace('_', '-')} {change}" for key, change in value.items()]
+        elif name == "cells":
+            words.append(f"--for-cells {value}")
+        elif name == "time":
+            words.append(f"--for-time {value:g}s")
         elif name == "also":
             words += [f"--also {chip}" for chip in value]
         elif name in ("mean", "std"):

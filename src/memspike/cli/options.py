@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memspike.cli.analog import seconds
 from memspike.errors import MemspikeError
 
 if TYPE_CHECKING:
@@ -96,6 +97,12 @@ ConvergenceEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="T
 FinetuneEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in counts.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, rich_help_panel="Training", help="Images per training step.")]
 LearningRate = Annotated[float | None, typer.Option(min=1e-8, rich_help_panel="Training", help="Highest learning rate in floating point.")]
+ForCells = Annotated[
+    str | None,
+    typer.Option("--for-cells", metavar="DEVICE", rich_help_panel="Training", help="Train for these memristor cells, by name or .toml file."),
+]
+ForTime = Annotated[str | None, typer.Option("--for-time", rich_help_panel="Training", help="Train for so long after writing, as 1d; at once unless given.")]
+HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Epochs with --for-cells.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
 DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="cpu or cuda.")]
@@ -107,7 +114,8 @@ def training_order(
     *, model: Model = "digits_net", data: Data = "digits", bits: Bits = 4, activation_bits: ActivationBits = None, weight_bits: WeightBits = None,
     image_bits: ImageBits = None, layer_bits: LayerBits = None, grid: Grid = GridName.symmetric, weights: Weights = None, mean: Mean = None, std: Std = None,
     method: Method = MethodName.default, epochs: Epochs = None, convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None,
-    batch_size: BatchSize = None, learning_rate: LearningRate = None, flip: Flip = None, seed: Seed = 0, device: DeviceName = "cpu",
+    batch_size: BatchSize = None, learning_rate: LearningRate = None, flip: Flip = None, for_cells: ForCells = None, for_time: ForTime = None,
+    hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu",
 ) -> "Order":  # fmt: skip
     """The part of an order that `run` and `train` share; its parameters are their options."""
     from memspike.line import Order
@@ -120,6 +128,7 @@ def training_order(
         model=model, data=data, activation_bits=activation_bits or bits, weight_bits=weight_bits or bits, image_bits=image_bits,
         layer_bits=_layer_bits(layer_bits), grid=grid.value, weights=str(weights) if weights else None, mean=_numbers(mean, "--mean"),
         std=_numbers(std, "--std"), method=method.value, changes={k: v for k, v in changes.items() if v is not None}, seed=seed, device=device,
+        cells=for_cells, time=seconds(for_time), hardening_epochs=hardening_epochs,
     )  # fmt: skip
 
 

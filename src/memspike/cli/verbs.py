@@ -107,10 +107,15 @@ def train(
 
     with Listener() as listener:
         training = line.start_training(order, datasets.load(order.data), Path(f"{out}.training"), listener)
-        network = training.freeze(training.counts(training.floating()))
+        floating = training.floating()
+        network = training.freeze(line.into_counts(order, training, floating, listener))
     storage.save(network, out)
     found = {"network": str(out), "accuracy_fp32": training.notes["accuracy_fp32"], "accuracy_training_forward": training.notes["accuracy_training_forward"]}
-    tell(found, as_json, {"accuracy_fp32": "accuracy, floating point", "accuracy_training_forward": "accuracy, counts (training forward)"})
+    shown = {"accuracy_fp32": "accuracy, floating point", "accuracy_training_forward": "accuracy, counts (training forward)"}
+    if hardening := training.notes.get("hardening"):
+        found |= {"accuracy_on_chips_before": hardening["accuracy_before"], "accuracy_on_chips_after": hardening["accuracy_after"]}
+        shown |= {"accuracy_on_chips_before": "on new chips, before training for them", "accuracy_on_chips_after": "on new chips, after"}
+    tell(found, as_json, shown)
 
 
 @app.command("compile", epilog="Example:\n\n  memspike compile lenet.safetensors --out lenet-program.safetensors")

@@ -39,8 +39,8 @@ def effective_conductance(g: NDArray[np.floating], word_line_resistance: float, 
 
     `g` is the conductance of the cells [S], `[rows, columns]` or `[tiles, rows, columns]`, 0 where a cell is open; the resistances are those of one
     segment of wire [ohm], 0 for an ideal wire. A has the shape of `g`, and a tile's A is the same whichever tiles are solved beside it.
-    What was solved lately is remembered by its content. Tiles are shared out over all cores. With n the shorter side, a tile takes about `4 * rows * columns * n**2` operations, and a thread holds at most
-    `10 * max(n**2, 2**14)` numbers beside a few copies of its tiles.
+    What was solved lately is remembered by its content. Tiles are shared out over all cores. With n the shorter side, a tile takes about
+    `4 * rows * columns * n**2` operations, and a thread holds at most `10 * max(n**2, 2**14)` numbers beside a few copies of its tiles.
 
     Raises ChipError when a conductance or a resistance is negative, no number, or above `MAX_VALUE`, and when `g` is no array of crossbars.
     """

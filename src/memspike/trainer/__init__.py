@@ -4,7 +4,23 @@ from memspike.trainer.bits import Bits
 from memspike.trainer.loading import load_model, load_weights, torch_build
 from memspike.trainer.loop import Watcher
 from memspike.trainer.models import MODELS
+from memspike.trainer.noise import Hardening
 from memspike.trainer.recipe import RECIPES, Recipe
 from memspike.trainer.training import Data, Split, Training, recipe_for, train
 
-__all__ = ["MODELS", "RECIPES", "Bits", "Data", "Recipe", "Split", "Training", "Watcher", "load_model", "load_weights", "recipe_for", "torch_build", "train"]
+__all__ = [
+    "MODELS",
+    "RECIPES",
+    "Bits",
+    "Data",
+    "Hardening",
+    "Recipe",
+    "Split",
+    "Training",
+    "Watcher",
+    "load_model",
+    "load_weights",
+    "recipe_for",
+    "torch_build",
+    "train",
+]

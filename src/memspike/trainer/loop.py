@@ -133,7 +133,9 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
             if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                 folder.save(stage.name, net, optimizer, progress)
                 saved = time.monotonic()
-        accuracy = evaluate(net, batches.test_images, batches.test_labels)
+        with torch.random.fork_rng(devices=[]):  # a net with noise draws while it is evaluated
+            torch.manual_seed(batches.seed)
+            accuracy = evaluate(net, batches.test_images, batches.test_labels)
         loss_mean = progress.loss_sum / batches.num_steps
         progress.curves.append({"stage": stage.name, "epoch": progress.epoch + 1, "loss": loss_mean, "accuracy": accuracy})
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0

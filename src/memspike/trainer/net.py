@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from memspike.errors import ModelError, TrainingError
 from memspike.integer import IntType, round_half_up
 from memspike.trainer.bits import Bits
+from memspike.trainer.noise import DeviceNoise
 from memspike.trainer.trace import Layer, Trace
 
 FLOAT = Bits(None, None)
@@ -35,6 +37,7 @@ class Net(nn.Module):
         self.scores = _score_layer(self.layers)
         self.log_steps = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
+        self.noise: Callable[[int], DeviceNoise] | None = None  # of the device that is trained for, by the largest weight
         self.set_bits(bits)
 
     def set_bits(self, bits: Bits) -> None:
@@ -142,10 +145,15 @@ class Net(nn.Module):
             return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, divisor_override=1)
         if layer.module is None:
             return x
-        weight = self.weight(layer).to(x.dtype)
-        if layer.kind == "dense":
-            return F.linear(x, weight)
-        return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        weight, noise = self.weight(layer).to(x.dtype), self._noise(layer)
+        if noise is not None:
+            weight = weight + noise.deviation(weight.detach())
+        sums = F.linear(x, weight) if layer.kind == "dense" else F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return sums if noise is None else sums + noise.current(layer, x, weight, sums)
+
+    def _noise(self, layer: Layer) -> DeviceNoise | None:
+        largest = self.bits.largest_weight(layer.name)
+        return self.noise(largest) if self.noise is not None and largest is not None and self.bits.activation is not None else None
 
     def weight(self, layer: Layer) -> Tensor:
         """The layer's weights, as integers (with straight-through gradients) when weights have bits."""

@@ -1,6 +1,7 @@
 """Training: from a model and data to a network of counts, stage by stage."""
 
 import copy
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from memspike.trainer.freeze import freeze
 from memspike.trainer.loop import Batches, Stage, Watcher, evaluate, fit, predict
 from memspike.trainer.models import MODELS
 from memspike.trainer.net import Net, normalize
+from memspike.trainer.noise import DeviceNoise, Hardening
 from memspike.trainer.recipe import RECIPES, Recipe
 from memspike.trainer.trace import Trace, trace
 
@@ -151,6 +153,31 @@ class Training:
         self.notes["weights"] = weights.histograms(student)
         self.notes["accuracy_training_forward"] = evaluate(student, self.batches.test_images, self.batches.test_labels)
         return student
+
+    def harden(self, net: Net, floating: Net, hardening: Hardening) -> Net:
+        """The network in counts fine-tuned for a device: every step sees the weights and sums of a chip that was just written.
+
+        The notes say for which device, and how accurate the network is on its chips by the training's own forward pass before and after.
+        """
+        student = copy.deepcopy(net)
+        bank = functools.cache(lambda largest: DeviceNoise(hardening.device, hardening.time, hardening.bits_per_cell, largest, self.seed))
+        student.noise = bank
+        before = self._accuracy(student)
+        teacher = copy.deepcopy(floating).eval().requires_grad_(False)
+        name = f"hardening-{hashlib.sha256(repr(hardening).encode()).hexdigest()[:8]}"
+        stage = Stage(name, hardening.epochs, hardening.learning_rate, weight_decay=0.0, teacher=teacher, distillation=self.recipe.distillation)
+        self._fit(student, stage)
+        about = {"device": hardening.device.name, "time_s": hardening.time, "epochs": hardening.epochs, "learning_rate": hardening.learning_rate}
+        self.notes["hardening"] = {**about, "accuracy_before": before, "accuracy_after": self._accuracy(student)}
+        student.noise = None
+        self.notes["accuracy_training_forward"] = evaluate(student, self.batches.test_images, self.batches.test_labels)
+        return student
+
+    def _accuracy(self, net: Net) -> float:
+        """Test accuracy of a noisy net, another chip for every batch; the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return evaluate(net, self.batches.test_images, self.batches.test_labels)
 
     def freeze(self, net: Net) -> QuantizedNetwork:
         """The trained net of counts as a thing, with everything the training knows in its notes."""

@@ -1,0 +1,84 @@
+"""Training for a device: what a step sees is what the device does, and a network that has seen it bears it better."""
+
+import numpy as np
+import pytest
+import torch
+
+from devices import chip, device, law, number, stuck
+from memspike import datasets
+from memspike.mapper import map as map_program
+from memspike.simulator import written
+from memspike.trainer import Bits, Hardening, Recipe, Training
+from memspike.trainer.models import DigitsNet
+from memspike.trainer.noise import DeviceNoise
+from small_programs import one_dense
+
+NOISY = device(programming=law("constant", std=0.12))
+
+
+def noise(cell, largest: int = 7, bits_per_cell: int = 4, time: float = 0.0) -> DeviceNoise:
+    return DeviceNoise(cell, time, bits_per_cell, largest, seed=0)
+
+
+def test_a_perfect_device_changes_no_weight():
+    weight = torch.arange(-7, 8).repeat(20).float()
+    assert not noise(device()).deviation(weight).any() and noise(device()).variance == 0
+
+
+@pytest.mark.parametrize("cell", [NOISY, device(programming=law("wan2022")), device(stuck=stuck(0.09, 0.02)), device(drift=law("cmo_hfox"))])
+def test_training_sees_the_errors_that_chips_have(cell):
+    """For each weight, mean and spread of the deviation, against the simulator's own crossbars."""
+    weight = np.repeat(np.arange(-7, 8), 60)
+    program = one_dense(30, 30, weight=weight.reshape(30, 30))
+    mapping = map_program(program, chip(32, 64).with_device(cell))
+    found = np.stack([written(mapping, seed, 1000.0)["scores.sum"].deviation[0].T.ravel() for seed in range(30)])
+    seen = np.stack([noise(cell, time=1000.0).deviation(torch.from_numpy(weight).float()).numpy() for _ in range(30)])
+    for k in range(-7, 8):
+        a, b = found[:, weight == k], seen[:, weight == k]
+        assert b.mean() == pytest.approx(a.mean(), abs=5 * a.std() / np.sqrt(a.size) * 1.5 + 0.02)
+        assert b.std() == pytest.approx(a.std(), rel=0.15, abs=0.02)
+
+
+def test_slices_weigh_as_much_as_their_place():
+    errors = noise(device(programming=law("constant", std=0.005)), largest=127).deviation(torch.full((20_000,), 100.0))
+    step = 39e-6 / 15
+    assert errors.std() == pytest.approx(np.sqrt(2 * (1 + 16**2)) * 0.005 * 39e-6 / step, rel=0.05)
+    assert noise(device(read_noise=number(0.01)), largest=127).variance == pytest.approx(2 * (0.01 * 40e-6 / step) ** 2 * (1 + 16**2))
+
+
+@pytest.fixture(scope="module")
+def hardened():
+    """Digits, briefly trained, then for a noisy device."""
+
+    def start(folder=None):
+        recipe = Recipe(epochs=12, convergence_epochs=1, finetune_epochs=5, batch_size=64)
+        torch.manual_seed(0)
+        return Training(DigitsNet(), datasets.load("digits"), bits=Bits(4, 4), recipe=recipe, seed=0, folder=folder)
+
+    training = start()
+    floating = training.floating()
+    counts = training.counts(floating)
+    return start, training, floating, counts, training.harden(counts, floating, Hardening(NOISY, epochs=8, learning_rate=1e-3))
+
+
+def test_a_network_trained_for_a_device_loses_less_on_its_chips(hardened):
+    """Not by chance: both are measured on the same test images, with another chip for each batch."""
+    _, training, _, counts, after = hardened
+    assert after.noise is None and counts.noise is None
+    notes = training.notes["hardening"]
+    assert notes["device"] == "test-cell"
+    assert notes["accuracy_after"] > notes["accuracy_before"] + 0.005
+    network = training.freeze(after)
+    assert all(np.issubdtype(layer.weight.dtype, np.integer) for layer in network.layers if layer.weight is not None)
+
+
+def test_training_for_a_device_begins_from_the_finished_counts_and_can_be_repeated(hardened, tmp_path):
+    start, _, floating, counts, _ = hardened
+    found = []
+    for _ in range(2):
+        training = start(tmp_path)
+        net = training.harden(counts, floating, Hardening(NOISY, epochs=1))
+        found.append(training.freeze(net))
+    assert list(tmp_path.glob("hardening-*.safetensors"))
+    for a, b in zip(found[0].layers, found[1].layers, strict=True):
+        assert a.weight is None or np.array_equal(a.weight, b.weight)
