@@ -18,7 +18,7 @@ from memspike.montecarlo import Design, Lab, study
 from memspike.reporter import report_chips
 from memspike.simulator import faults_of, simulate
 from memspike.storage import save
-from small_programs import small_network
+from small_programs import one_conv, small_network
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 16, (40, 2, 8, 8)), RNG.integers(0, 4, 40)
@@ -86,9 +86,9 @@ def test_wilsons_interval_is_the_textbooks():
 @pytest.fixture
 def program(tmp_path):
     path = tmp_path / "program.safetensors"
-    save(small_network(), path)
+    save(one_conv(1, 4, 3, 5), path)
     images = tmp_path / "data.npz"
-    pixels = RNG.integers(0, 256, (20, 2, 8, 8), dtype=np.uint8)
+    pixels = RNG.integers(0, 256, (20, 1, 5, 5), dtype=np.uint8)
     labels = np.arange(20) % 4
     np.savez(images, train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
     return [str(path), "--data", str(images)]

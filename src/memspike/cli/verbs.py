@@ -228,20 +228,21 @@ def simulate(
     if isinstance(loaded, Mapping) and [option for option in given if option not in ("--time", "--cells")]:
         unfit = next(option for option in given if option not in ("--time", "--cells"))
         raise MemspikeError(f"{unfit} makes a mapping of its own", where=str(program), cure="give the program's file, not the mapping's")
-    test = datasets.load(data).test
     described = loaded.chip if isinstance(loaded, Mapping) else storage.load_chip(chip)
     described = analog.imperfect(described, cells, only, without, read_noise, (stuck_low, stuck_high), wire_resistance)
-    bare = loaded.program if isinstance(loaded, Mapping) else loaded
+    bare, read_after = loaded.program if isinstance(loaded, Mapping) else loaded, analog.seconds(time)
+    when = [analog.seconds(text) for text in times.split(",")] if times else []
+    test = datasets.load(data).test
     images, labels = test.counts(bare.input_type.type)[:limit], test.labels[:limit]
     if fidelity == FidelityName.analog and not isinstance(loaded, Mapping):
         from memspike.montecarlo import Design
 
         known = storage.load_faults(faults) if faults else None
         design = Design(
-            bare, described, analog.seconds(time), encoder.value, neuron.value if neuron else None, known, around_faults, spare_columns
+            bare, described, read_after, encoder.value, neuron.value if neuron else None, known, around_faults, spare_columns
         )  # fmt: skip
         if chips is not None and out is not None:
-            _many_chips(design, images, labels, range(seed, seed + chips), out, within, detail, times, as_json)
+            _many_chips(design, images, labels, range(seed, seed + chips), out, within, detail, when, as_json)
             return
         mapping = design.mapping(seed)
     else:
@@ -249,28 +250,27 @@ def simulate(
     with Listener() as listener:
         result = simulate_mapping(
             mapping, images, fidelity=fidelity.value, encoder=encoder.value, neuron=neuron.value if neuron else None, seed=seed, raster=tuple(raster or ()),
-            time=analog.seconds(time), progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
+            time=read_after, progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
         )  # fmt: skip
     if save:
         storage.save_simulation(save, images, result, labels=labels)
     found = {"accuracy": result.accuracy(labels), "num_images": len(images), "fidelity": fidelity.value, "neuron": result.provenance.neuron}
     shown = {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"}
     if fidelity == FidelityName.analog:
-        found |= {"chip": seed, "time_s": analog.seconds(time), "imperfections": list(described.imperfections())}
+        found |= {"chip": seed, "time_s": read_after, "imperfections": list(described.imperfections())}
         shown |= {"chip": "chip number", "imperfections": "imperfections"}
     tell(found, as_json, shown)
 
 
-def _many_chips(design: "Design", images: Any, labels: Any, chips: range, out: Path, within: float, detail: int, times: str | None, as_json: bool) -> None:
+def _many_chips(design: "Design", images: Any, labels: Any, chips: range, out: Path, within: float, detail: int, times: list[float], as_json: bool) -> None:
     """Simulate many chips, and write what was found beside them."""
     from memspike.files import write_text
     from memspike.montecarlo import Lab, study
     from memspike.reporter import print_report, report_chips
 
-    when = [analog.seconds(text) for text in times.split(",")] if times else []
     with Listener() as listener:
         lab = Lab(design, images, labels, folder=out, progress=lambda case, done, total: listener.images(f"chips, {case}", done, total))
-        found = study(lab, chips, detail=chips[:detail], times=when)
+        found = study(lab, chips, detail=chips[:detail], times=times)
     whole = found.whole
     share, low, high = whole.yield_within(within)
     summary = {
