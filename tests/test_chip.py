@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from chips import test_chip
-from memspike.chip import COMPONENTS, Chip, Component, Crossbar, Device, NeuronCircuit, Quantity
+from devices import device, law, number, stuck
+from memspike.chip import COMPONENTS, IMPERFECTIONS, Chip, Component, Crossbar, Device, NeuronCircuit, Quantity, Stuck, Verify
 from memspike.errors import ChipError
 from memspike.storage import chip_names, load_chip
 
@@ -28,6 +29,33 @@ def test_a_number_has_a_source():
 def test_a_device_has_two_levels_at_least(g_min, g_max, levels):
     with pytest.raises(ChipError, match="device d: needs 0 < g_min < g_max and at least 2 levels"):
         Device("d", replace(SIEMENS, value=g_min), replace(SIEMENS, value=g_max), levels)
+
+
+def test_measured_conductances_ascend_one_for_each_level_between_g_min_and_g_max():
+    plain = Device("d", number(1e-6, "S"), number(4e-6, "S"), 3)
+    assert replace(plain, conductances=(1e-6, 3e-6, 4e-6), conductances_source="test").conductances == (1e-6, 3e-6, 4e-6)
+    with pytest.raises(ChipError, match="device d: 2 measured conductances for 3 levels; expected one for each, ascending"):
+        replace(plain, conductances=(1e-6, 4e-6), conductances_source="test")
+    with pytest.raises(ChipError, match="expected one for each, ascending"):
+        replace(plain, conductances=(1e-6, 5e-6, 4e-6), conductances_source="test")
+    with pytest.raises(ChipError, match="measured from 1e-06 to 5e-06 S, but g_min and g_max are 1e-06 and 4e-06 S"):
+        replace(plain, conductances=(1e-6, 3e-6, 5e-6), conductances_source="test")
+    with pytest.raises(ChipError, match="the measured conductances have no source"):
+        replace(plain, conductances=(1e-6, 3e-6, 4e-6))
+
+
+def test_numbers_of_imperfections_that_no_device_has():
+    with pytest.raises(ChipError, match="0.6 of the cells stuck low and 0.5 stuck high are more than all"):
+        Stuck(number(0.6), number(0.5))
+    with pytest.raises(ChipError, match="max_pulses is 0"):
+        Verify(number(0.01), 0)
+    with pytest.raises(ChipError, match="a tolerance of 0 is never met"):
+        Verify(number(0.0), 3)
+    with pytest.raises(ChipError, match="verifies its writes, which have no error"):
+        device(verify=Verify(number(0.01), 3))
+    for numbers, what in (({"leak": 1.0}, "a leak of 1"), ({"reset_error": 0.5}, "may never end"), ({"saturation": 0.9}, "never fires")):
+        with pytest.raises(ChipError, match=what):
+            NeuronCircuit("up_down", 1, **{name: number(value) for name, value in numbers.items()})
 
 
 def test_a_crossbar_holds_a_pair_at_least():
@@ -74,6 +102,44 @@ def test_the_digest_knows_every_number_and_every_source():
     slower = replace(chip, timestep=replace(chip.timestep, value=2e-8))
     elsewhere = replace(chip, timestep=replace(chip.timestep, source="another paper"))
     assert len({chip.digest(), slower.digest(), elsewhere.digest(), replace(chip, notes=("a note",)).digest()}) == 4
+
+
+def everything_imperfect() -> Chip:
+    cell = device(programming=law("wan2022"), verify=Verify(number(0.02), 3), stuck=stuck(0.1, 0.02), read_noise=number(0.01), drift=law("cmo_hfox"))
+    plain = test_chip().with_device(cell)
+    return replace(plain, neuron=replace(plain.neuron, threshold_mismatch=number(0.03), leak=number(0.001)))
+
+
+def test_imperfections_are_left_out_one_by_one_or_all_but_some():
+    chip = everything_imperfect()
+    assert chip.imperfections() == IMPERFECTIONS
+    digests = {chip.digest()}
+    for name in IMPERFECTIONS:
+        others = tuple(other for other in IMPERFECTIONS if other != name)
+        assert chip.without(name).imperfections() == others and chip.only(*others) == chip.without(name)
+        assert chip.only(name).imperfections() == (name,)
+        digests |= {chip.without(name).digest(), chip.only(name).digest()}
+        assert chip.without(name).name == chip.name
+    assert len(digests) == 1 + 2 * len(IMPERFECTIONS)
+    assert chip.without() == chip and chip.only().imperfections() == ()
+    assert chip.without("programming").crossbar.device.verify is None
+    for name in ("without", "only"):
+        with pytest.raises(ChipError, match=r"no imperfection is called 'noise'\n  imperfections: programming, stuck"):
+            getattr(chip, name)("noise")
+
+
+def test_other_cells_leave_everything_else():
+    chip = test_chip()
+    other = chip.with_device(device())
+    assert other.crossbar.device == device() and other.with_device(chip.crossbar.device) == chip
+    with pytest.raises(ChipError, match="2 bits per cell need 4 levels, the device has 2"):
+        chip.with_device(replace(device(), levels=2))
+
+
+def test_the_digest_of_a_perfect_chip_is_the_one_it_had_before_chips_could_be_imperfect():
+    assert test_chip().digest() == "e2b6384ec3cb9f622b9a6f873f216cf1e15657ed8b68e77b78417ffef6ef61dc"
+    imperfect = everything_imperfect()
+    assert imperfect.digest() != replace(imperfect, neuron=replace(imperfect.neuron, leak=number(0.002))).digest()
 
 
 UNITS = {"area": "m2", "leakage": "W", "timestep": "s", "window_overhead": "s", "read_voltage": "V", "wire_resistance": "ohm", "g_min": "S", "g_max": "S"}

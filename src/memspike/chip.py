@@ -50,6 +50,8 @@ class Verify:
     def __post_init__(self) -> None:
         if self.max_pulses < 1:
             raise ChipError(f"max_pulses is {self.max_pulses}; a cell is written at least once", where="verify")
+        if self.tolerance.value == 0:
+            raise ChipError("a tolerance of 0 is never met", where="verify", cure="give a share of g_max, 0.01 say")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Device:
         where = f"device {self.name}"
         if not 0 < self.g_min.value < self.g_max.value or self.levels < 2:
             raise ChipError("needs 0 < g_min < g_max and at least 2 levels", where=where)
+        if self.verify is not None and self.programming is None:
+            raise ChipError("verifies its writes, which have no error", where=where, cure="name a law of programming, or leave verify out")
         if self.conductances is None:
             return
         found = self.conductances
@@ -219,9 +223,8 @@ class Chip:
         if unknown:
             raise ChipError(f"no imperfection is called {unknown[0]!r}", cure=f"imperfections: {', '.join(IMPERFECTIONS)}")
         crossbar, neuron = self.crossbar, self.neuron
-        device = replace(crossbar.device, **{name: None for name in ("programming", "stuck", "read_noise", "drift") if name in names})
-        if "programming" in names:
-            device = replace(device, verify=None)
+        left_out = {name: None for name in ("programming", "stuck", "read_noise", "drift") if name in names}
+        device = replace(crossbar.device, **left_out, **({"verify": None} if "programming" in names else {}))
         wires = replace(crossbar.wire_resistance, value=0.0, source="left out", standing="assumed") if "wires" in names else crossbar.wire_resistance
         if "neuron" in names:
             neuron = NeuronCircuit(neuron.kind, neuron.max_spikes_per_timestep)
@@ -245,8 +248,20 @@ class Chip:
         return dict(_quantities(self, ""))
 
     def digest(self) -> str:
-        """SHA-256 of the whole description, sources included."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        """SHA-256 of the whole description, sources included; what is absent does not count."""
+        return hashlib.sha256(_said(self).encode()).hexdigest()
+
+
+def _said(thing: Any) -> str:
+    """`repr` without the fields that are None or empty text, so that a field added for new chips leaves the digests of old ones as they were."""
+    if is_dataclass(thing):
+        values = ((f.name, getattr(thing, f.name)) for f in fields(thing))
+        return f"{type(thing).__name__}({', '.join(f'{name}={_said(value)}' for name, value in values if value is not None and value != '')})"
+    if isinstance(thing, dict):
+        return f"{{{', '.join(f'{key!r}: {_said(value)}' for key, value in thing.items())}}}"  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    if isinstance(thing, tuple):
+        return f"({', '.join(_said(value) for value in thing)}{',' if len(thing) == 1 else ''})"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return repr(thing)
 
 
 def _quantities(thing: Any, path: str) -> list[tuple[str, Quantity]]:

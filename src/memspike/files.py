@@ -1,6 +1,7 @@
 """Files: read within a limit, written whole or not at all."""
 
 import contextlib
+import csv
 import hashlib
 import io
 import json
@@ -37,6 +38,33 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
     if len(data) > limit:
         raise FileRefused(f"is longer than {limit} bytes, the most that is read of such a file", where=str(path))
     return data
+
+
+def read_table(path: str | Path, columns: tuple[str, ...], optional: tuple[str, ...] = (), limit: int = MAX_BYTES) -> list[tuple[int, dict[str, float]]]:
+    """The rows of a CSV file of numbers, each with its line: a header with all of `columns`, perhaps some `optional` ones, and no others.
+
+    Raises FileRefused naming the line when a number is missing, too many, or none.
+    """
+    maybe = f" (and maybe {', '.join(optional)})" if optional else ""
+    wanted = f"expected a header with {', '.join(columns)}{maybe}, then rows of numbers"
+    try:
+        reader = csv.reader(read_bytes(path, limit).decode("utf-8-sig").splitlines())
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileRefused(f"is no CSV text: {error}", where=str(path), cure=wanted) from error
+    header = lines[0][1] if lines else []
+    if not set(columns) <= set(header) <= {*columns, *optional} or len(set(header)) < len(header):
+        raise FileRefused(f"has the columns {', '.join(header) or '(none)'}", where=f"{path}: line {lines[0][0] if lines else 1}", cure=wanted)
+    rows: list[tuple[int, dict[str, float]]] = []
+    for line, cells in lines[1:]:
+        where = f"{path}: line {line}"
+        if len(cells) != len(header):
+            raise FileRefused(f"has {len(cells)} columns, the header {len(header)}", where=where, cure=wanted)
+        try:
+            rows.append((line, {name: float(cell) for name, cell in zip(header, cells, strict=True)}))
+        except ValueError as error:
+            raise FileRefused(f"holds {', '.join(cells)[:60]}; expected numbers", where=where, cure=wanted) from error
+    return rows
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -1,6 +1,5 @@
 """Storage: save any thing, load it again: safetensors, npz, JSON and TOML, never a format that can run code."""
 
-import csv
 import difflib
 import json
 import math
@@ -21,12 +20,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from memspike.chip import Chip, Component, Crossbar, Device, Law, NeuronCircuit, Quantity, Stuck, Verify
 from memspike.cost import Cost
 from memspike.errors import ChipError, FileRefused, MemspikeError
-from memspike.files import is_sealed, read_arrays, read_bytes, read_tensors, write_arrays, write_bytes, write_tensors, write_text
+from memspike.files import is_sealed, read_arrays, read_bytes, read_table, read_tensors, write_arrays, write_bytes, write_tensors, write_text
 from memspike.integer import Integers, frozen
 from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
 from memspike.network import QuantizedLayer, QuantizedNetwork
 from memspike.ops import Conv2d, Dense
-from memspike.physics.device import check_laws
+from memspike.physics.laws import check_laws
 from memspike.program import Program
 from memspike.result import Activity, Provenance, Result
 
@@ -152,7 +151,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
         close = difflib.get_close_matches(str(name_or_path), chip_names(), n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ChipError(f"no chip is called {str(name_or_path)!r}", cure=f"{hint}chips are: {', '.join(chip_names())}; or give the path of a .toml file")
-    return _described(Chip, _text(path), str(path))
+    return _described(Chip, _text(path), str(path), path.parent)
 
 
 def device_names() -> tuple[str, ...]:
@@ -164,8 +163,8 @@ def device_names() -> tuple[str, ...]:
 def load_device(name_or_path: str | Path) -> Device:
     """A device by its name (see `device_names`), or from a .toml file with the layout of the class.
 
-    `conductances = "levels.csv"` names a table beside the file: a header with `g_siemens`, and maybe `std_siemens` for the error of a write, then one row
-    per level. g_min, g_max, levels and the law `measured` then come from the table. Raises as `load_chip` does.
+    `conductances = "levels.csv"` names a table beside the file: a header with `g_siemens`, and maybe `level` and `std_siemens` (the error of a write), then
+    one row per level, lowest first. g_min, g_max, levels and the law `measured` then come from the table. Raises as `load_chip` does.
     """
     if isinstance(name_or_path, str) and name_or_path in device_names():
         text = (resources.files("memspike") / "chips" / "devices" / f"{name_or_path}.toml").read_text(encoding="utf-8")
@@ -516,14 +515,14 @@ _UNITS = {
 
 
 def _described(kind: type[T], text: str, where: str, folder: Path | None = None) -> T:
-    """A chip or a device from TOML; tables that it names lie in `folder`."""
+    """A chip or a device from TOML; a table that it names lies in `folder`."""
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ChipError(f"is no TOML: {error}", where=where) from error
     try:
-        if kind is Device and isinstance(tree.get("conductances"), str):
-            tree = _with_table(tree, folder)
+        if folder is not None:
+            tree = _with_tables(tree, folder)
         for place, quantity in _quantities(tree, ()):
             _check_quantity(place, quantity)
         found = _from_json(kind, json.dumps(tree, default=str))
@@ -533,27 +532,49 @@ def _described(kind: type[T], text: str, where: str, folder: Path | None = None)
     return found
 
 
-def _with_table(tree: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    """The description of a device with its measured table read in."""
-    path = (folder or Path()) / tree["conductances"]
-    wanted = "a header with g_siemens (and maybe std_siemens), then one row of numbers per level, lowest conductance first"
-    try:
-        rows = list(csv.DictReader(_text(path).splitlines()))
-        values = [float(row["g_siemens"]) for row in rows]
-        stds = [float(row["std_siemens"]) for row in rows] if rows and "std_siemens" in rows[0] else []
-    except (KeyError, ValueError, TypeError) as error:
-        raise ChipError(f"is no table of conductances: {error}", where=str(path), cure=wanted) from error
-    if len(values) < 2:
-        raise ChipError(f"holds {len(values)} levels", where=str(path), cure=wanted)
+def _with_tables(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The description of a device, or of a chip with one, with its measured table read in."""
+    if isinstance(tree.get("conductances"), str):
+        return _with_table(tree, folder / tree["conductances"])
+    return {key: _with_tables(cast(dict[str, Any], value), folder) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _with_table(device: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A device's description with g_min, g_max, levels, conductances and maybe its law of programming from a measured table."""
+    rows = _measured_levels(path)
+    values, stds = [row["g_siemens"] for row in rows], [row["std_siemens"] for row in rows if "std_siemens" in row]
+    source = device.get("conductances_source", path.name)
 
     def measured(value: float) -> dict[str, Any]:
-        return {"value": value, "unit": "S", "source": tree.get("conductances_source", path.name), "standing": "primary"}
+        return {"value": value, "unit": "S", "source": source, "standing": "primary"}
 
-    found = {"conductances_source": path.name, **tree, "conductances": values, "levels": len(values)}
-    found |= {"g_min": measured(values[0]), "g_max": measured(values[-1])}
+    found: dict[str, Any] = {"levels": len(values), "g_min": measured(values[0]), "g_max": measured(values[-1])}
     if stds:
         found["programming"] = {"model": "measured", "parameters": {f"std_{level}": measured(std) for level, std in enumerate(stds)}}
-    return found
+    twice = [key for key in found if key in device]
+    if twice:
+        raise ChipError(f"is given here and comes from {path.name}", where=twice[0], cure="leave it out here")
+    return device | found | {"conductances": values, "conductances_source": source}
+
+
+def _measured_levels(path: Path) -> list[dict[str, float]]:
+    """A table of measured levels, one row for each, lowest conductance first."""
+    rows: list[dict[str, float]] = []
+    for line, row in read_table(path, ("g_siemens",), ("level", "std_siemens"), MAX_DESCRIPTION):
+        lowest = rows[-1]["g_siemens"] if rows else 0.0
+        wrong = ""
+        if not lowest < row["g_siemens"] < 1:  # 1 S and more was meant in uS
+            wrong = f"g_siemens is {row['g_siemens']:g}; expected more than {lowest:g} and less than 1"
+        elif not 0 <= row.get("std_siemens", 0.0) < 1:
+            wrong = f"std_siemens is {row['std_siemens']:g}; expected zero or more and less than 1"
+        elif row.get("level", len(rows)) != len(rows):
+            wrong = f"level is {row['level']:g}; expected {len(rows)}"
+        if wrong:
+            raise ChipError(wrong, where=f"{path}: line {line}", cure="one row per level, lowest conductance first, in siemens")
+        rows.append(row)
+    if len(rows) < 2:
+        raise ChipError(f"holds {len(rows)} levels; a cell has at least 2", where=str(path))
+    return rows
 
 
 def _quantities(tree: Any, keys: tuple[int | str, ...], root: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,7 +15,7 @@ def run(currents, start=0.0, low=-100, high=100, **flaws):
     kind, most = flaws.pop("kind", "up_down"), flaws.pop("max_spikes", 1)
     circuit = NeuronCircuit(kind, most, **{name: number(value) for name, value in flaws.items()})
     rng = np.random.default_rng(0)
-    return integrate_and_fire(circuit, np.array([start]), [np.array([x]) for x in currents], low, high, lambda: rng.standard_normal(1))
+    return integrate_and_fire(circuit, np.array([start]), [np.array([x]) for x in currents], np.ones(1), low, high, lambda: rng.standard_normal(1))
 
 
 @given(st.lists(st.integers(-40, 40), min_size=1, max_size=16), st.integers(1, 3), st.sampled_from(["up_down", "two_phase"]))
@@ -45,7 +45,7 @@ def test_resets_that_miss_spread_the_count():
     counts = set()
     rng = np.random.default_rng(1)
     circuit = NeuronCircuit("up_down", 1, reset_error=number(0.2))
-    window = integrate_and_fire(circuit, np.full(2000, 0.5), [np.full(2000, 0.75)] * 16, 0, 15, lambda: rng.standard_normal(2000))
+    window = integrate_and_fire(circuit, np.full(2000, 0.5), [np.full(2000, 0.75)] * 16, np.ones(1), 0, 15, lambda: rng.standard_normal(2000))
     counts = np.unique(window.counts)
     assert len(counts) > 1 and abs(window.counts.mean() - 12.0) < 0.3
 

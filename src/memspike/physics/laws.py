@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
 from memspike.chip import Device, Law
@@ -35,7 +34,8 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Programming:
-    """The error of a write, normal around the target: `std(targets, seconds)` [S], as read that long after writing; never less than right after.
+    """The error of a write, normal around the target: `std(targets, seconds)` [S] of targets `[n]`, as read that long after writing; never less
+    than right after.
 
     `is_relative`: it is the logarithm of the conductance that is normal, and `std` is that of the logarithm.
     `is_verified`: the error is what the paper's own write-verify left.
@@ -65,6 +65,12 @@ def drift_of(device: Device) -> Drift | None:
     return None if device.drift is None else _find(device, device.drift, _DRIFT)
 
 
+def check_laws(device: Device) -> None:
+    """Raises ChipError when the device names a law that is unknown, or gives it other numbers than it takes."""
+    programming_of(device)
+    drift_of(device)
+
+
 # Programming
 
 
@@ -91,10 +97,12 @@ def _measured(device: Device, **stds: float) -> Programming:
 
 
 _WAN_TIMES = (1.0, DAY, 2 * DAY)
-_WAN = (  # standard deviation [uS] at 40 uS full scale: coefficients of (target / g_max)^0 ... ^4
-    (0.348, 16.030, -43.853, 45.393, -16.815),
-    (0.701, 22.086, -50.773, 47.095, -16.458),
-    (0.782, 20.274, -43.507, 37.062, -11.934),
+_WAN = np.array(  # standard deviation [uS] at 40 uS full scale, a row for each time: coefficients of (target / g_max)^0 ... ^4
+    [
+        [0.348, 16.030, -43.853, 45.393, -16.815],
+        [0.701, 22.086, -50.773, 47.095, -16.458],
+        [0.782, 20.274, -43.507, 37.062, -11.934],
+    ]
 )
 
 
@@ -103,13 +111,12 @@ def _wan2022(device: Device) -> Programming:
 
     Standard deviations by target at 1 s, 1 day and 2 days are aihwkit's polynomials (inference/noise/reram.py, ReRamWan2022NoiseModel), fitted to the
     paper's figures at 40 uS full scale. Between these times the standard deviation is interpolated linearly in ln t, before the first and after the last
-    it is held: both are ours. CrossSim (RRAM_Wan.py) reads the same figure (Extended Data 3, 1 s) as 2.6, 6.0, 5.9, 4.5, 4.4 % of 40 uS at targets of
+    it is held: both are ours. CrossSim (RRAM_Wan.py) reads the same figure (Extended Data 3, 1 s) as 2.6, 6.0, 5.9, 4.5, 4.2 % of 40 uS at targets of
     0, 1/4, 1/2, 3/4 and all of it, where aihwkit has 0.9, 5.6, 5.1, 3.8, 2.8 %: so sure are these numbers.
     """
 
     def std(targets: Floats, seconds: float) -> Floats:
-        x = targets / device.g_max.value
-        known = [np.maximum(polyval(x, coefficients), 0.0) for coefficients in _WAN]
+        known = np.maximum(_WAN @ (targets / device.g_max.value) ** np.arange(5)[:, None], 0.0)
         place = np.interp(math.log(max(seconds, _WAN_TIMES[0])), np.log(_WAN_TIMES), [0.0, 1.0, 2.0])
         first = min(int(place), 1)
         found = known[first] + (place - first) * (known[first + 1] - known[first])
@@ -151,7 +158,8 @@ def _nandakumar2019(device: Device) -> Programming:
     """
 
     def std(targets: Floats, seconds: float) -> Floats:
-        return polyval(targets / device.g_max.value, (0.26348, 1.9650, -1.1731)) / 25.0 * device.g_max.value
+        x = targets / device.g_max.value
+        return (0.26348 + 1.9650 * x - 1.1731 * x**2) / 25.0 * device.g_max.value
 
     return Programming(std, Range(full_scale=25 * MICRO))
 
@@ -220,7 +228,7 @@ _PROGRAMMING: Mapping[str, Callable[..., Programming]] = {
     "nandakumar2019": _nandakumar2019,
 }
 _DRIFT: Mapping[str, Callable[..., Drift]] = {"cmo_hfox": _cmo_hfox_relaxation, "nandakumar2019": _nandakumar2019_drift, "power_law": _power_law}
-_UNITS = {"t0": "s"}  # of a law's numbers; std_<level> is in S, all others are shares
+_UNITS = {"t0": "s"}  # of a law's numbers; std_<level> is in S, all others are numbers
 
 L = TypeVar("L")
 
@@ -230,13 +238,12 @@ def _find(device: Device, law: Law, known: Mapping[str, Callable[..., L]]) -> L:
     if law.model not in known:
         raise ChipError(f"no law is called {law.model!r}", where=where, cure=f"laws: {', '.join(known)}")
     make, numbers = known[law.model], {name: quantity.value for name, quantity in law.parameters.items()}
-    try:
-        inspect.signature(make).bind(device, **numbers)
-    except TypeError as error:
-        wanted = ", ".join(list(inspect.signature(make).parameters)[1:]) or "no numbers"
-        raise ChipError(f"the law {law.model!r} takes {wanted}, got {', '.join(numbers) or 'none'}", where=where) from error
     for name, quantity in law.parameters.items():
         unit = _UNITS.get(name, "S" if name.startswith("std_") else "1")
         if quantity.unit != unit:
             raise ChipError(f"the law {law.model!r} takes {name} in {unit!r}, got it in {quantity.unit!r}", where=where, cure="convert the value")
-    return make(device, **numbers)
+    try:
+        return make(device, **numbers)
+    except TypeError as error:
+        wanted = ", ".join(list(inspect.signature(make).parameters)[1:]) or "no numbers"
+        raise ChipError(f"the law {law.model!r} takes {wanted}, got {', '.join(numbers) or 'none'}", where=where) from error

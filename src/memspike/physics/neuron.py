@@ -1,7 +1,7 @@
 """Integrate-and-fire circuits as they are: thresholds that differ, offsets, leak, saturation, and resets that miss.
 
-A potential is held in thresholds: 1 fires up, below 0 fires down. Of the laws below, mismatch and offset are drawn once per neuron and only move where it
-fires; the others act timestep by timestep, so that the order of spikes matters.
+Of the laws below, mismatch and offset are drawn once per neuron and only move where it fires; the others act timestep by timestep, so that the order of
+spikes matters. Potentials, currents and thresholds are real numbers of any one unit; where they are integers, so is every step of a perfect circuit.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memspike.chip import NeuronCircuit
 
 Floats = NDArray[np.float64]
-Normal = Callable[[], Floats]
+Normal = Callable[[], NDArray[np.floating]]
 
 _LEAST_THRESHOLD = 0.01  # a circuit whose threshold is drawn below this share of its own would fire for ever
 
@@ -28,7 +28,7 @@ class Window:
 
 
 def draw_neurons(circuit: NeuronCircuit, number: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """For each of `number` neurons, its threshold as a multiple of the intended one, and its offset in thresholds."""
+    """For each of `number` neurons, its threshold as a multiple of the intended one, and its offset in intended thresholds."""
     mismatch, offset = (quantity.value if quantity else 0.0 for quantity in (circuit.threshold_mismatch, circuit.offset))
     drawn = rng.standard_normal((2, number))
     return np.maximum(1 + mismatch * drawn[0], _LEAST_THRESHOLD), offset * drawn[1]
@@ -39,44 +39,41 @@ def is_static(circuit: NeuronCircuit) -> bool:
     return circuit.kind != "fire_only" and circuit.leak is None and circuit.saturation is None and circuit.reset_error is None
 
 
-def integrate_and_fire(circuit: NeuronCircuit, start: Floats, currents: Iterable[Floats], low: int, high: int, normal: Normal) -> Window:
+def integrate_and_fire(circuit: NeuronCircuit, start: Floats, currents: Iterable[Floats], threshold: Floats, low: int, high: int, normal: Normal) -> Window:
     """Run neurons through a window, then drain them until each is settled or its count, cut to `low` ... `high`, can no more change.
 
-    `start` and each timestep's currents are potentials in thresholds, `[n, ...]`; `normal()` draws standard normals of that shape. The potential first
-    leaks, then takes the current up to saturation, then fires up to `max_spikes_per_timestep` times. `two_phase` integrates first and fires
-    afterwards; `fire_only` never fires down and does not drain.
+    `start` and each timestep's currents are potentials `[n, ...]`, `threshold` is one for each neuron; `normal()` draws standard normals of that shape. The
+    potential first leaks, then takes the current up to saturation, then fires up to `max_spikes_per_timestep` times: up from the threshold on, down
+    below 0. `two_phase` integrates first and fires afterwards; `fire_only` never fires down and does not drain.
     """
-    leak, rail, error = (quantity.value if quantity else None for quantity in (circuit.leak, circuit.saturation, circuit.reset_error))
+    leak, saturation, error = (quantity.value if quantity else None for quantity in (circuit.leak, circuit.saturation, circuit.reset_error))
     most = circuit.max_spikes_per_timestep
     least = 0 if circuit.kind == "fire_only" else -most
-    v, counts, num_fires = start.copy(), np.zeros_like(start), 0
+    v, counts, num_fires, num_extra_timesteps = start.copy(), np.zeros_like(start), 0, 0
 
-    def fires(v: Floats) -> Floats:
-        spikes = np.clip(np.floor(v), least, most)
-        v -= spikes if error is None else spikes + error * np.sqrt(np.abs(spikes)) * normal()
-        return spikes
+    def fire(is_settled: NDArray[np.bool_] | None = None) -> int:
+        spikes = np.clip(np.floor(v / threshold), least, most)
+        if is_settled is not None:
+            spikes[is_settled] = 0
+        taken = spikes if error is None else spikes + error * np.sqrt(np.abs(spikes)) * normal()
+        np.subtract(v, taken * threshold, out=v)
+        np.add(counts, spikes, out=counts)
+        return int(np.abs(spikes).sum())
 
     for current in currents:
         if leak is not None:
             v *= 1 - leak
         v += current
-        if rail is not None:
-            np.clip(v, -rail, rail, out=v)
+        if saturation is not None:
+            np.clip(v, -saturation * threshold, saturation * threshold, out=v)
         if circuit.kind != "two_phase":
-            spikes = fires(v)
-            counts += spikes
-            num_fires += int(np.abs(spikes).sum())
-    extra = 0
+            num_fires += fire()
     while circuit.kind != "fire_only":
-        settled = ((v >= 0) & (v < 1)) | ((counts >= high) & (v >= 0)) | ((counts <= low) & (v < 1))
-        if settled.all():
+        is_settled = ((v >= 0) & (v < threshold)) | ((counts >= high) & (v >= 0)) | ((counts <= low) & (v < threshold))
+        if is_settled.all():
             break
         if leak is not None:
             v *= 1 - leak
-        held = np.where(settled, 0.0, v)
-        spikes = fires(held)
-        v = np.where(settled, v, held)
-        counts += spikes
-        num_fires += int(np.abs(spikes).sum())
-        extra += 1
-    return Window(np.clip(counts, low, high), num_fires, extra)
+        num_fires += fire(is_settled)
+        num_extra_timesteps += 1
+    return Window(np.clip(counts, low, high), num_fires, num_extra_timesteps)
