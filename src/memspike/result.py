@@ -36,7 +36,7 @@ class Activity:
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Everything that decides a result: version, digests of program and chip, fidelity, neuron, encoder, seed; for fidelity "analog" the seed is the
-    chip's number, and `time` [s] is how long after writing it is read, `faults` the digest of its fault map."""
+    chip's number, `time` [s] is how long after writing it is read, `faults` the digest of its fault map, `layers` which ops are imperfect (None: all)."""
 
     version: str
     program: str
@@ -47,6 +47,7 @@ class Provenance:
     seed: int
     time: float = 0.0
     faults: str = ""
+    layers: tuple[str, ...] | None = None
 
     def digest(self) -> str:
         return hashlib.sha256(repr(self).encode()).hexdigest()

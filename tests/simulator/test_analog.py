@@ -13,7 +13,7 @@ from memspike.chip import NeuronCircuit
 from memspike.errors import SimulationError
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
-from memspike.mapping import from_levels
+from memspike.mapping import FaultMap, from_levels
 from memspike.ops import Dense, TensorType
 from memspike.physics import effective_conductance
 from memspike.program import Program
@@ -109,6 +109,47 @@ def test_read_noise_is_every_cell_in_every_timestep(wires):
     assert found.std(axis=0) == pytest.approx(sums.std(axis=0), rel=4 / np.sqrt(2 * windows))
 
 
+def test_wires_weaken_a_cells_noise_as_they_weaken_its_sensitivity():
+    """Against the derivative of every column pair's current by every cell, many rows driven together: too much noise, by less than 0.8 of what wires cost."""
+    rng, size = np.random.default_rng(5), 12
+    program = one_dense(size, 3, weight=rng.integers(-7, 8, (3, size)))
+    for wires in (25.0, 75.0):
+        mapping = map_program(program, chip(size, size, wires=wires, programming=law("constant", std=0.08), read_noise=number(0.01)))
+        (layer,) = written(mapping, seed=2).values()
+        cost = 1 - layer.a.sum() / layer.g.sum()
+        bump = 1e-9
+        each = layer.g + bump * np.eye(size * size).reshape(size * size, size, size)
+        by_cell = (effective_conductance(each, wires, wires) - layer.a) / bump  # [cells, rows, columns]
+        for counts in (np.full(size, 15), rng.integers(0, 16, size)):
+            pairs = np.einsum("r,krc->kc", counts > 0, by_cell)[:, :6]
+            true = ((pairs[:, 0::2] - pairs[:, 1::2]) ** 2).sum(axis=0)
+            ours = (counts > 0) @ layer.variance[0] / (0.01 * 40 / (39 / 7)) ** 2
+            assert (np.abs(np.sqrt(ours / true) - 1) < 0.8 * cost).all() and 0.02 < cost < 0.08
+
+
+def test_a_score_beyond_its_type_is_kept_whole():
+    """One stuck cell makes 15 spikes worth 213, more than the 8 bits that the program's own scores need."""
+    mapping = map_program(one_dense(1, 1, weight=np.array([[7]])), chip(4, 4, stuck=stuck(0.0, 0.1, high_g=80e-6)))
+    cells = np.zeros((1, 4, 4), np.uint8)
+    cells[0, 0, 0] = 2
+    result = simulate(replace(mapping, faults=FaultMap(cells, "test")), np.array([[15]]), fidelity="analog", record=["scores.sum"])
+    assert result.outputs.tolist() == result.spike_counts["scores.sum"].tolist() == [[213]]
+
+
+def test_only_the_named_layers_are_imperfect():
+    mapping = map_program(small_network(), chip(stuck=stuck(0.2, 0.2)))
+    meant = simulate(mapping, IMAGES, record=["conv"])
+    found = simulate(mapping, IMAGES, fidelity="analog", layers=["scores.sum"], record=["conv"])
+    assert np.array_equal(found.spike_counts["conv"], meant.spike_counts["conv"]) and not np.array_equal(found.outputs, meant.outputs)
+    assert np.array_equal(outputs(mapping, layers=[]), meant.outputs)
+    assert found.notes[0] == "conv.sum: perfect" and found.provenance.layers == ("scores.sum",)
+    fire_only = simulate(mapping, IMAGES, fidelity="spike", neuron="fire_only", record=["conv"])
+    other = simulate(mapping, IMAGES, fidelity="analog", layers=["scores.sum"], neuron="fire_only", record=["conv"])
+    assert np.array_equal(other.spike_counts["conv"], fire_only.spike_counts["conv"]), "a perfect layer has the neurons that it has"
+    with pytest.raises(SimulationError, match="no layer is called 'conv9'(.|\n)*layers are: conv.sum, scores.sum"):
+        outputs(mapping, layers=["conv9"])
+
+
 def test_walking_and_multiplying_agree_where_no_circuit_forgets():
     """A leak of next to nothing takes the slow route through every timestep, and counts the same."""
     imperfect = chip(programming=law("wan2022"), wires=5.0)
@@ -126,8 +167,17 @@ def test_groups_on_one_crossbar_are_read_together():
     assert layer.deviation.shape == (1, 16, 4)
     own = np.kron(np.eye(4), np.ones((4, 1)))[None].astype(bool)
     assert layer.deviation[own].any() and layer.deviation[~own].any()
+    assert np.array_equal(layer.errors, np.stack([layer.deviation[0, 4 * group : 4 * group + 4, group : group + 1] for group in range(4)]))
     images = np.random.default_rng(0).integers(0, 16, (5, 4, 4, 4))
     assert np.array_equal(outputs(map_program(program, chip()), images), simulate(mapping, images).outputs)
+
+
+def test_crossbars_that_share_nothing_are_blocks_of_their_own():
+    """Seven depthwise channels, three to a crossbar: three blocks, the last with room for two more."""
+    program = one_conv(7, 7, 2, 3, groups=7)
+    (layer,) = written(map_program(program, chip(12, 12, programming=law("constant", std=0.05))), seed=0).values()
+    assert layer.deviation.shape == (3, 12, 3) and layer.errors.shape == (7, 4, 1)
+    assert not layer.deviation[2, 4:].any() and not layer.deviation[2, :, 1:].any()
 
 
 def test_bit_slices_weigh_as_much_as_their_place():

@@ -1,7 +1,8 @@
 """The simulator: a mapped program and images in, scores and the chip's activity out, in exact integers."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,7 @@ from memspike.chip import NeuronKind
 from memspike.errors import SimulationError
 from memspike.integer import Integers, IntType
 from memspike.mapping import Mapping
-from memspike.ops import Conv2d, Dense
+from memspike.ops import Add, Charge, Conv2d, Dense, Fire
 from memspike.program import Program, fired_by
 from memspike.result import Encoder, Fidelity, Provenance, Result
 from memspike.simulator.activity import Tally
@@ -76,7 +77,7 @@ def simulate(
     drawn = _raster_layers(mapping, fidelity, raster, len(images))
     size = chunk_size(program, _CHUNK_ELEMENTS[fidelity], batch_size)
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
-    counts = {name: np.empty((len(images), *program.types[name].shape), _smallest(program.types[name].type)) for name in kept}
+    counts = {name: np.empty((len(images), *program.types[name].shape), width) for name, width in _widths(program, kept, fidelity).items()}
     rasters: dict[str, NDArray[np.int8]] = {}
     with exact_arithmetic():
         machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers)
@@ -97,8 +98,10 @@ def simulate(
     outputs = counts[program.output].astype(np.int64)
     if program.output not in record:
         del counts[program.output]
-    analog = (time, faults_of(mapping, seed).digest()) if fidelity == "analog" else (0.0, "")
-    provenance = Provenance(version("memspike"), program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed, *analog)
+    provenance = Provenance(version("memspike"), program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed)
+    if fidelity == "analog":
+        imperfect = None if layers is None else tuple(layers)
+        provenance = replace(provenance, time=time, faults=faults_of(mapping, seed).digest(), layers=imperfect)
     return Result(outputs, tally.activity(), provenance, counts, rasters, machine.notes())
 
 
@@ -191,6 +194,15 @@ def _raster_layers(mapping: Mapping, fidelity: Fidelity, raster: Sequence[str], 
 
 def _raster(spikes: list[Tensor]) -> NDArray[np.int8]:
     return torch.stack(spikes).to(torch.int8).numpy()
+
+
+def _widths(program: Program, names: Set[str], fidelity: Fidelity) -> dict[str, np.dtype[np.signedinteger]]:
+    """The narrowest numpy integer that holds each value; in fidelity "analog" no type bounds a charge, and what is made of it without a neuron."""
+    charges: set[str] = set()
+    for op in program.ops if fidelity == "analog" else ():
+        if isinstance(op, Conv2d | Dense | Charge) or (charges.intersection(op.inputs) and not isinstance(op, Fire | Add)):
+            charges.add(op.out)
+    return {name: np.dtype(np.int64) if name in charges else _smallest(program.types[name].type) for name in names}
 
 
 def _smallest(type: IntType) -> np.dtype[np.signedinteger]:
