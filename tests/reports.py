@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memspike.chip import Chip
+from memspike.ensemble import Ensemble, LayerStudy, Study
 from memspike.estimator import estimate
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
@@ -16,7 +17,7 @@ from memspike.ops import Charge, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, Te
 from memspike.program import Program
 from memspike.reporter import Design
 from memspike.result import Activity, Provenance, Result
-from memspike.storage import load_chip
+from memspike.storage import load_chip, load_device
 
 HOSTILE = ("<script>alert(1)</script>", "[bold red]loud[/bold red]", "\x1b[31mred\x1b[0m", "<a href='javascript:alert(2)'>x</a>", "&lt;b&gt; %{x} =1+1")
 
@@ -36,6 +37,32 @@ def make_case(channels: tuple[int, int, int], chips: tuple[str, ...] = ("predict
     designs = [tuple(_design(program, load_chip(name)) for program in programs) for name in chips]
     network = QuantizedNetwork("lenet", (1, 28, 28), IntType(4), 1 / 15, (), notes(programs[0]))
     return Case(network, designs, summary_of(*designs[0]))  # pyright: ignore[reportArgumentType]
+
+
+def make_study(chips: int = 30, detail: int = 5, layers: tuple[str, ...] = ("conv1.sum", "conv2.sum", "fc1.sum", "fc2.sum"), seed: int = 0) -> Study:
+    """An invented study of imperfect chips, every part of it filled; with `detail` 0 only what all chips show."""
+    rng = np.random.default_rng(seed)
+
+    def ensemble(loss: float, number: int) -> Ensemble:
+        accuracies = 0.9932 - np.round(np.abs(rng.normal(loss, loss / 2 + 1e-3, number)), 4)
+        return Ensemble(0.9932, 1000, np.arange(7, 7 + number), accuracies, rng.integers(0, 40, number))
+
+    def layer() -> LayerStudy:
+        weights = np.arange(-7, 8)
+        errors = np.sort(rng.normal(0, 0.6, (15, 5)), axis=1)
+        return LayerStudy(0.6, weights, np.full(15, 30), errors.mean(axis=1), errors.std(axis=1), errors, rng.uniform(0.01, 0.02, 12))
+
+    chip = load_chip("predictive").with_device(load_device("wan2022-hfox"))
+    whole = ensemble(0.02, chips)
+    if not detail:
+        return Study("lenet", chip, 86400.0, whole, None, {}, {}, {}, {}, 7, {name: layer() for name in layers})
+    names = chip.imperfections()
+    alone, without = ({name: ensemble(loss, detail) for name, loss in zip(names, losses, strict=True)} for losses in ((0.02, 0, 0), (0, 0.02, 0.02)))
+    over_time = {at: ensemble(0.003 * i, detail) for i, at in enumerate((1.0, 3600.0, 86400.0), start=1)}
+    return Study(
+        "lenet", chip, 86400.0, whole, ensemble(0.02, detail), over_time, alone, without, {name: ensemble(0.005, detail) for name in layers}, 7,
+        {name: layer() for name in layers},
+    )  # fmt: skip
 
 
 def lenet(bits: int, channels: tuple[int, int, int], seed: int = 0) -> Program:

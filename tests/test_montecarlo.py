@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,9 @@ from typer.testing import CliRunner
 from devices import chip, law, number, stuck
 from memspike.cli import app
 from memspike.ensemble import Ensemble
-from memspike.errors import MemspikeError, SimulationError
+from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.mapper import map as map_program
-from memspike.montecarlo import Design, Lab, study
+from memspike.montecarlo import Design, Lab, run, study, summary
 from memspike.reporter import report_chips
 from memspike.simulator import faults_of, simulate
 from memspike.storage import save
@@ -47,6 +49,73 @@ def test_a_lab_goes_on_where_it_stopped(tmp_path, monkeypatch):
         Lab(Design(small_network(), SICK), IMAGES, LABELS, folder=tmp_path)
 
 
+def test_a_run_is_its_chips_whatever_was_done_before(tmp_path):
+    whole = run(DESIGN, IMAGES, LABELS, chips=4, seed=2)
+    run(DESIGN, IMAGES, LABELS, chips=1, seed=4, folder=tmp_path)
+    pieces = run(DESIGN, IMAGES, LABELS, chips=4, seed=2, folder=tmp_path)
+    assert np.array_equal(whole.chips, [2, 3, 4, 5]) and np.array_equal(pieces.accuracies, whole.accuracies)
+    assert np.array_equal(pieces.changed, whole.changed)
+    with pytest.raises(SimulationError, match="0 chips from number 0 on; expected at least one"):
+        run(DESIGN, IMAGES, LABELS, chips=0)
+
+
+def test_progress_is_told_of_what_is_simulated_and_how_fast(tmp_path):
+    told = []
+    for _ in range(2):
+        run(DESIGN, IMAGES, LABELS, chips=2, folder=tmp_path, progress=lambda *words: told.append(words))
+    assert [words[:3] for words in told] == [("whole", 1, 2), ("whole", 2, 2)]
+    with (tmp_path / "chips.csv").open() as file:
+        assert told[1][3] == pytest.approx(120 / sum(float(row["seconds"]) for row in csv.DictReader(file)))
+
+
+def test_a_row_that_was_cut_off_is_simulated_again(tmp_path):
+    whole = run(DESIGN, IMAGES, LABELS, chips=3, folder=tmp_path)
+    table = tmp_path / "chips.csv"
+    full = table.read_text()
+    table.write_text(full[: full.rindex("0.") + 3])  # in the middle of the last row
+    assert np.array_equal(run(DESIGN, IMAGES, LABELS, chips=3, folder=tmp_path).accuracies, whole.accuracies)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["chip"] for row in rows] == ["0", "1", "2"]
+
+
+def test_two_runs_may_fill_one_folder_at_the_same_time(tmp_path):
+    first, second = Lab(DESIGN, IMAGES, LABELS, folder=tmp_path), Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)
+    first.ensemble(DESIGN, [0])
+    second.ensemble(DESIGN, [1])
+    first.ensemble(DESIGN, [2])
+    rows = csv.DictReader((tmp_path / "chips.csv").read_text().splitlines())
+    assert [row["chip"] for row in rows] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("design", "images", "differ"),
+    [
+        (replace(DESIGN, time=60.0), IMAGES, "time"),
+        (replace(DESIGN, chip=SICK.without("wires")), IMAGES, "chip"),
+        (replace(DESIGN, around_faults=True), IMAGES, "around_faults"),
+        (DESIGN, 15 - IMAGES, "images"),
+    ],
+)
+def test_a_folder_of_another_order_is_refused_and_says_why(tmp_path, design, images, differ):
+    run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path)
+    with pytest.raises(MemspikeError, match=f"holds chips of another design\n.*these differ: {differ}$"):
+        run(design, images, LABELS, chips=1, folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileRefused, match="this folder cannot be made"):
+        run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "file" / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "result.json").write_text("{}")
+    with pytest.raises(MemspikeError, match="holds something else"):
+        run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "other")
+    run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "damaged")
+    (tmp_path / "damaged" / "chips.csv").write_text("case,chip,accuracy,changed,seconds\nwhole,0,good,0,1\n")
+    with pytest.raises(FileRefused, match="is no table of chips(.|\n)*remove it to begin again"):
+        run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "damaged")
+
+
 def test_mapping_around_faults_uses_the_faults_of_each_chip():
     around = Design(small_network(), SICK, around_faults=True)
     mapping = around.mapping(7)
@@ -66,6 +135,25 @@ def test_a_study_takes_the_imperfections_apart_and_becomes_a_page():
         page = report_chips(each, 0.5)
         assert [s.name for s in page.sections][:1] == ["chips"] and type(page).from_json(page.to_json()) == page
         assert "<html" in page.html()
+        assert json.loads(json.dumps(summary(each, 0.5), allow_nan=False))["accuracy_mean"] == each.whole.mean
+
+
+def test_what_is_known_already_is_not_simulated_again(tmp_path):
+    """The time of the design itself, and the only imperfection of a chip, are the whole."""
+    one = Design(small_network(), chip(programming=law("wan2022")), time=3600.0)
+    found = study(Lab(one, IMAGES, LABELS, folder=tmp_path), range(2), detail=range(2), times=[3600.0])
+    assert np.array_equal(found.alone["programming"].accuracies, found.whole.accuracies) and not found.without
+    assert np.array_equal(found.over_time[3600.0].accuracies, found.whole.accuracies)
+    cases = {row["case"] for row in csv.DictReader((tmp_path / "chips.csv").read_text().splitlines())}
+    assert cases == {"whole", "layer conv.sum", "layer scores.sum"}
+
+
+def test_errors_of_weights_are_those_of_the_cells():
+    """With all cells stuck at low conductance every weight is held as 0, so it is off by itself."""
+    design = Design(small_network(), chip(stuck=stuck(1.0, 0.0)))
+    layer = study(Lab(design, IMAGES, LABELS), [0]).cells["conv.sum"]
+    assert layer.means == pytest.approx(-layer.weights) and layer.quantiles == pytest.approx(-np.tile(layer.weights[:, None], 5))
+    assert not layer.losses.any() and layer.numbers.sum() == design.program.op("conv.sum").weight.size
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0, 1), st.floats(0, 10))
@@ -115,9 +203,60 @@ def test_the_command_line_simulates_one_chip_and_many(program, tmp_path):
         (["--fidelity", "analog", "--read-noise", "much"], "--read-noise 'much' is no share"),
         (["--fidelity", "analog", "--stuck-low", "101%"], "--stuck-low '101%' is no share of the whole"),
         (["--fidelity", "analog", "--chips", "3"], "--chips is given without --out"),
+        (["--fidelity", "spike", "--wire-resistance", "0"], "--wire-resistance says something about real chips, and fidelity spike knows none"),
+        (["--fidelity", "analog", "--within", "1"], "--within says something about many chips, and one is simulated"),
+        (["--fidelity", "analog", "--chips", "3", "--out", "x", "--save", "y.npz"], "--save keeps one simulation, and many chips are simulated"),
+        (["--fidelity", "analog", "--chips", "3", "--out", "x", "--times", "1s,later"], "the time 'later' cannot be read"),
+        (["--fidelity", "analog", "--chips", "3", "--out", "x", "--times", "1s", "--detail", "0"], "--times draws chips over time, and --detail 0"),
+        (["--fidelity", "analog", "--only", "drift"], "--only drift: this chip with cells mnsim-rram has no such imperfection"),
+        (["--fidelity", "analog", "--spare-columns", "2"], "--spare-columns keeps columns for mapping around faults"),
+        (["--fidelity", "analog", "--time", "9e999d"], "the time '9e999d' cannot be read"),
         (["--fidelity", "analog", "--cells", "wan"], "no device is called 'wan'"),
     ],
 )
 def test_a_wrong_option_is_named(program, options, said):
     result = CliRunner().invoke(app, ["simulate", *program, *options])
     assert isinstance(result.exception, MemspikeError) and said in str(result.exception)
+
+
+def test_an_override_is_a_number_from_the_command_line_and_leaves_the_others():
+    from memspike.cli.analog import RealChips
+    from memspike.storage import load_chip
+
+    real = RealChips(cells="chen2017-stuck", stuck_low="1%", read_noise="0.02", wire_resistance=0.0)
+    found = real.on(load_chip("predictive"))
+    device = found.crossbar.device
+    assert device.stuck is not None and (device.stuck.low.value, device.stuck.high.value) == (0.01, 0.0175)
+    assert (device.stuck.low.source, device.stuck.low.standing) == ("command line", "assumed") and "DATE 2017" in device.stuck.high.source
+    assert found.imperfections() == ("stuck", "read_noise")
+    assert real.words() == ["--cells", "chen2017-stuck", "--read-noise", "0.02", "--stuck-low", "1%", "--wire-resistance", "0.0"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("10min", 600), ("1h", 3600), ("1.5d", 129600), ("10 y", 315576000)])
+def test_times_as_people_write_them(text, seconds):
+    from memspike.cli import analog
+
+    assert analog.seconds(text) == seconds and analog.times(f"{text},1s,{text}") == [1, seconds]
+
+
+def test_the_command_in_the_report_gives_the_report_again(program, tmp_path):
+    options = ["--fidelity", "analog", "--cells", "wan2022-hfox", "--only", "programming", "--only", "wires", "--chips", "2", "--detail", "1", "--times", "1h"]
+    first = CliRunner().invoke(app, ["-q", "simulate", *program, *options, "--out", str(tmp_path / "out"), "--json"])
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)
+    before = (tmp_path / "out" / "report.html").read_bytes()
+    again = CliRunner().invoke(app, told["provenance"]["command"].split()[1:])
+    assert again.exit_code == 0 and (tmp_path / "out" / "report.html").read_bytes() == before
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == told
+    assert "Yield" in again.stdout and "Accuracy lost to each imperfection" in again.stdout
+
+
+def test_a_mapping_is_simulated_as_it_is(program, tmp_path):
+    path = str(tmp_path / "mapping.safetensors")
+    assert CliRunner().invoke(app, ["map", program[0], "--cells", "wan2022-hfox", "--out", path]).exit_code == 0
+    options = ["--fidelity", "analog", "--seed", "3", "--json"]
+    mapped = CliRunner().invoke(app, ["-q", "simulate", path, *program[1:], *options])
+    made = CliRunner().invoke(app, ["-q", "simulate", *program, "--cells", "wan2022-hfox", *options])
+    assert mapped.exit_code == 0 and mapped.stdout == made.stdout
+    refused = CliRunner().invoke(app, ["-q", "simulate", path, *program[1:], "--fidelity", "analog", "--chips", "2", "--out", str(tmp_path / "x")])
+    assert "--chips makes mappings of its own" in str(refused.exception) and not Path(tmp_path / "x").exists()

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspike import datasets as datasets
+    from memspike import montecarlo as montecarlo
     from memspike.chip import Chip as Chip
     from memspike.compiler import compile as compile
     from memspike.cost import Cost as Cost
     from memspike.datasets import Dataset as Dataset
+    from memspike.ensemble import Ensemble as Ensemble
     from memspike.errors import MemspikeError as MemspikeError
     from memspike.estimator import estimate as estimate
     from memspike.mapper import map as map
@@ -50,10 +52,11 @@ _DOORS = {
     "Mapping": "mapping",
     "Result": "result",
     "Cost": "cost",
+    "Ensemble": "ensemble",
     "Report": "reporter",
     "MemspikeError": "errors",
 }
-_MODULES = {"datasets": "datasets", "models": "trainer.models"}
+_MODULES = {"datasets": "datasets", "models": "trainer.models", "montecarlo": "montecarlo"}
 
 __all__ = [*_DOORS, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = metadata.version("memspike")

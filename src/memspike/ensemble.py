@@ -13,6 +13,7 @@ from memspike.errors import SimulationError
 from memspike.integer import Integers, frozen
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ERROR_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)  # the outer ones show the stuck cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,16 @@ class Ensemble:
         return float(self.accuracies.std(ddof=1)) if len(self.accuracies) > 1 else 0.0
 
     @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return self.std / math.sqrt(len(self.accuracies))
+
+    @property
+    def loss(self) -> float:
+        """How far the mean lies below the ideal program, as a fraction; below zero where the chips are better."""
+        return self.ideal - self.mean
+
+    @property
     def quantiles(self) -> dict[float, float]:
         return {q: float(np.quantile(self.accuracies, q)) for q in QUANTILES}
 
@@ -61,26 +72,28 @@ class Ensemble:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerStudy:
-    """One layer on one chip: for each intended weight, how far its cells lie off in levels (`weights`, `means`, `stds`, `numbers`); `rms` over all;
-    and for each crossbar the share of current that its wires cost (`losses`)."""
+    """One layer on one chip: how far its weights lie off, in levels, `rms` over all, and for each intended weight (`weights`, `numbers` of them) the `means`,
+    `stds` and `quantiles` (ERROR_QUANTILES, `[weights, 5]`); and for each crossbar the share of current that its wires cost (`losses`)."""
 
     rms: float
     weights: Integers
+    numbers: Integers
     means: NDArray[np.float64]
     stds: NDArray[np.float64]
-    numbers: Integers
+    quantiles: NDArray[np.float64]
     losses: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """A design's chips taken apart: all imperfections together, over time [s], each `alone`, all but each (`without`), in one layer only (`layers`), and what
-    chip number `shown` looks like."""
+    """The chips of one design taken apart: all of them (`whole`); and, with fewer chips if at all, all imperfections (`together`), the same over time [s],
+    each imperfection `alone`, all but each (`without`), in one layer only (`layers`); and what chip number `shown` looks like."""
 
     name: str
     chip: Chip
     time: float
     whole: Ensemble
+    together: Ensemble | None
     over_time: Mapping[float, Ensemble]
     alone: Mapping[str, Ensemble]
     without: Mapping[str, Ensemble]

@@ -1,18 +1,21 @@
 """Monte-Carlo: many chips of one design, each written, simulated and remembered; finished ones are never simulated again."""
 
 import csv
+import hashlib
 import io
 import json
+import os
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memspike.chip import Chip, NeuronKind
-from memspike.ensemble import Ensemble, LayerStudy, Study
+from memspike.ensemble import ERROR_QUANTILES, Ensemble, LayerStudy, Study
 from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.files import read_bytes, write_text
 from memspike.integer import Integers
@@ -22,8 +25,10 @@ from memspike.mapping import Mapping as ChipMapping
 from memspike.program import Program
 from memspike.result import Encoder
 
+WHOLE = "whole"  # the case in which everything is imperfect
 _COLUMNS = ("case", "chip", "accuracy", "changed", "seconds")
-Progress = Callable[[str, int, int], None]
+_Rows = dict[tuple[str, int], tuple[float, int, float]]  # accuracy, changed predictions and seconds by case and chip
+Progress = Callable[[str, int, int, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,92 +64,117 @@ class Design:
         """Everything that decides what the chips score, in plain values."""
         plain = {"program": self.program.digest(), "chip": self.chip.digest(), "faults": self.faults.digest() if self.faults else None}
         named = {name: getattr(self, name) for name in ("time", "encoder", "neuron", "around_faults", "spare_columns")}
-        return {**plain, **named, "layers": list(self.layers) if self.layers is not None else None}
+        layers = list(self.layers) if self.layers is not None else None
+        return {**plain, **named, "layers": layers, "version": metadata.version("memspike")}
 
 
 class Lab:
     """Simulates chips on labelled images; what is done is kept in `folder` and not done again.
 
     Args:
+        design: what the chips are made from; parts of it may be left out later.
         images, labels: integer counts `[n, channels, height, width]` of the program's input type, and classes `[n]`.
-        folder: where `chips.csv` and `config.json` go; None keeps nothing. Raises MemspikeError when it holds chips of other designs or images.
-        progress: called with (what, done, total) after each chip.
+        folder: where `chips.csv` and `config.json` go; None keeps nothing. Several labs may fill one folder at the same time.
+        progress: called with (case, chips done, chips in all, chips per minute) after each chip that is simulated.
+
+    Raises MemspikeError when the folder holds chips of another design or other images, FileRefused when it cannot be written or read.
     """
 
     def __init__(self, design: Design, images: Integers, labels: Integers, *, folder: Path | None = None, progress: Progress | None = None) -> None:
         from memspike.simulator import simulate
 
         self.design, self.images, self.labels, self.folder, self.progress = design, images, labels, folder, progress
-        self._ideal = simulate(map_program(design.program, design.chip), images).predictions
-        self.ideal = float((self._ideal == labels).mean())
-        self._rows: dict[tuple[str, int], tuple[float, int, float]] = {}
+        self._rows: _Rows = {}
         if folder is not None:
-            self._open(folder)
+            self._rows = _opened(folder, {**design.describe(), "images": _digest(images, labels), "num_images": len(labels)})
+        ideal = simulate(map_program(design.program, design.chip), images)
+        self.ideal, self._ideal = ideal.accuracy(labels), ideal.predictions
 
-    def ensemble(self, design: Design, chips: Sequence[int], case: str = "whole") -> Ensemble:
+    def ensemble(self, design: Design, chips: Sequence[int], case: str = WHOLE) -> Ensemble:
         """The chips with these numbers; `case` names the design among those of this lab."""
         if not chips:
             raise SimulationError("no chip is asked for; expected at least one")
-        for done, number in enumerate(chips):
-            if (case, number) not in self._rows:
-                self._simulate(design, number, case)
+        for done, number in enumerate(chips, start=1):
+            if (case, number) in self._rows:
+                continue
+            self._simulate(design, number, case)
             if self.progress:
-                self.progress(case, done + 1, len(chips))
-        rows = [self._rows[case, number] for number in chips]
-        accuracies, changed = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-        return Ensemble(self.ideal, len(self.labels), np.array(chips), accuracies, changed)
+                self.progress(case, done, len(chips), 60 * done / sum(self._rows[case, each][2] for each in chips[:done]))
+        accuracies, changed, _ = zip(*(self._rows[case, number] for number in chips), strict=True)
+        return Ensemble(self.ideal, len(self.labels), np.array(chips), np.array(accuracies), np.array(changed))
 
     def _simulate(self, design: Design, number: int, case: str) -> None:
         from memspike.simulator import simulate
 
-        started = clock.monotonic()
+        started = clock.perf_counter()
         result = simulate(
             design.mapping(number), self.images, fidelity="analog", seed=number, time=design.time, encoder=design.encoder, neuron=design.neuron,
             layers=design.layers,
         )  # fmt: skip
-        found = result.accuracy(self.labels), int((result.predictions != self._ideal).sum()), clock.monotonic() - started
-        self._rows[case, number] = found
+        seconds = max(0.001, round(clock.perf_counter() - started, 3))
+        self._rows[case, number] = result.accuracy(self.labels), int((result.predictions != self._ideal).sum()), seconds
         if self.folder is not None:
-            self._write(self.folder)
+            _append(self.folder / "chips.csv", (case, number, *self._rows[case, number]))
 
-    def _open(self, folder: Path) -> None:
-        images = {"num_images": len(self.labels), "ideal": self.ideal}
-        config = json.dumps({**self.design.describe(), **images}, indent=2) + "\n"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileRefused(f"this folder cannot be made: {error.strerror}", where=str(folder), cure="name one that you may write to") from error
-        if (folder / "config.json").exists() and read_bytes(folder / "config.json").decode() != config:
-            raise MemspikeError("holds chips of another design", where=str(folder), cure="name another folder with --out")
-        write_text(folder / "config.json", config)
-        if not (folder / "chips.csv").exists():
-            return
-        try:
-            for row in csv.DictReader(io.StringIO(read_bytes(folder / "chips.csv").decode())):
-                self._rows[row["case"], int(row["chip"])] = float(row["accuracy"]), int(row["changed"]), float(row["seconds"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise FileRefused(f"is no table of chips: {error}", where=str(folder / "chips.csv"), cure="remove it to begin again") from error
 
-    def _write(self, folder: Path) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for (case, number), (accuracy, changed, seconds) in self._rows.items():
-            writer.writerow((case, number, accuracy, changed, f"{seconds:.3f}"))
-        write_text(folder / "chips.csv", text.getvalue())
+def run(
+    design: Design,
+    images: Integers,
+    labels: Integers,
+    *,
+    chips: int = 100,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Ensemble:
+    """Chips number `seed`, `seed` + 1, ... on labelled images: `run(Design(program, chip, time=86400), images, labels, chips=20).mean`.
+
+    The other arguments, and errors, are those of `Lab`. `simulate(design.mapping(n), images, fidelity="analog", seed=n, time=design.time)` gives chip n alone.
+    """
+    if chips < 1 or seed < 0:
+        raise SimulationError(f"{chips} chips from number {seed} on; expected at least one, and a number of zero or more")
+    lab = Lab(design, images, labels, folder=None if folder is None else Path(folder), progress=progress)
+    return lab.ensemble(design, range(seed, seed + chips))
 
 
 def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: Sequence[float] = ()) -> Study:
     """All `chips` of the lab's design, and with the chips `detail` what each imperfection, each layer and each of `times` [s] does."""
     design, chip = lab.design, lab.design.chip
-    whole = lab.ensemble(design, chips)
-    over_time = {time: lab.ensemble(replace(design, time=time), detail, f"{time:g} s") for time in times if detail}
-    names = chip.imperfections() if detail else ()
-    alone = {name: lab.ensemble(replace(design, chip=chip.only(name)), detail, f"only {name}") for name in names}
-    without = {name: lab.ensemble(replace(design, chip=chip.without(name)), detail, f"without {name}") for name in names if len(names) > 1}
-    plans = design.mapping(chips[0]).layers
-    layers = {plan.op: lab.ensemble(replace(design, layers=(plan.op,)), detail, f"layer {plan.op}") for plan in plans if detail and len(plans) > 1}
-    return Study(design.program.name, chip, design.time, whole, over_time, alone, without, layers, chips[0], cells(design, chips[0]))
+    whole, shown = lab.ensemble(design, chips), chips[0]
+    over_time, alone, without, layers = dict[float, Ensemble](), dict[str, Ensemble](), dict[str, Ensemble](), dict[str, Ensemble]()
+    together: Ensemble | None = None
+
+    def case(changed: Design, name: str, is_whole: bool = False) -> Ensemble:
+        return lab.ensemble(changed, detail, WHOLE if is_whole else name)
+
+    if detail:
+        together = case(design, WHOLE, True)
+        names, ops = chip.imperfections(), [plan.op for plan in design.mapping(shown).layers]
+        over_time = {at: case(replace(design, time=at), f"after {at:.12g} s", at == design.time) for at in times}
+        alone = {name: case(replace(design, chip=chip.only(name)), f"only {name}", len(names) == 1) for name in names}
+        without = {name: case(replace(design, chip=chip.without(name)), f"without {name}") for name in names if len(names) > 1}
+        layers = {op: case(replace(design, layers=(op,)), f"layer {op}", len(ops) == 1) for op in ops if names}
+    return Study(design.program.name, chip, design.time, whole, together, over_time, alone, without, layers, shown, cells(design, shown))
+
+
+def summary(found: Study, points: float) -> dict[str, Any]:
+    """What `result.json` says of a study: accuracies as fractions, times in seconds, the yield within `points` percentage points."""
+    whole = found.whole
+    share, low, high = whole.yield_within(points)
+    parts: dict[str, Mapping[Any, Ensemble]] = {"after_s": found.over_time, "only": found.alone, "without": found.without, "only_layer": found.layers}
+    detail = {
+        part: {name if isinstance(name, str) else f"{name:.12g}": {"mean": one.mean, "std": one.std} for name, one in cases.items()}
+        for part, cases in parts.items()
+    }
+    return {
+        "num_chips": len(whole.chips), "first_chip": int(whole.chips[0]), "num_images": whole.num_images, "time_s": found.time,
+        "imperfections": list(found.chip.imperfections()),
+        "accuracy_ideal": whole.ideal, "accuracy_mean": whole.mean, "accuracy_std": whole.std,
+        "accuracy_min": float(whole.accuracies.min()), "accuracy_max": float(whole.accuracies.max()),
+        "quantiles": {f"{q:g}": value for q, value in whole.quantiles.items()},
+        "yield": {"within_points": points, "share": share, "interval_95": [low, high]},
+        "detail": {"num_chips": len(found.together.chips) if found.together else 0, **detail},
+    }  # fmt: skip
 
 
 def cells(design: Design, number: int) -> Mapping[str, LayerStudy]:
@@ -158,13 +188,79 @@ def cells(design: Design, number: int) -> Mapping[str, LayerStudy]:
 
 def _layer(mapping: ChipMapping, plan: LayerPlan, layer: Any) -> LayerStudy:
     weights = mapping.weights(plan.op).reshape(plan.num_groups, plan.num_channels, -1).transpose(0, 2, 1)
-    error = layer.deviation
-    if error.shape != weights.shape:  # groups that share a crossbar: their own blocks on the diagonal
-        blocks = error.reshape(plan.num_groups, plan.num_rows, plan.num_groups, plan.num_channels)
-        error = np.stack([blocks[group, :, group] for group in range(plan.num_groups)])
+    error = np.asarray(layer.errors, np.float64)
     found, where = np.unique(weights, return_inverse=True)
     inside = [error.ravel()[where.ravel() == index] for index in range(len(found))]
-    driven = np.unique([tile.crossbar for tile in mapping.tiles_of(plan.op)]) - layer.first
-    losses = 1 - layer.a[driven].sum(axis=(1, 2)) / layer.g[driven].sum(axis=(1, 2))
-    means, stds = np.array([part.mean() for part in inside]), np.array([part.std() for part in inside])
-    return LayerStudy(float(np.sqrt(np.mean(error**2))), found, means, stds, np.array([len(part) for part in inside]), losses)
+    driven, flowing = (np.asarray(each, np.float64).sum(axis=(1, 2)) for each in (layer.g, layer.a))
+    return LayerStudy(
+        float(np.sqrt(np.mean(error**2))),
+        found,
+        np.array([len(part) for part in inside]),
+        np.array([part.mean() for part in inside]),
+        np.array([part.std() for part in inside]),
+        np.array([np.quantile(part, ERROR_QUANTILES) for part in inside]),
+        1 - np.divide(flowing, driven, out=np.ones_like(driven), where=driven > 0),
+    )
+
+
+def _opened(folder: Path, config: dict[str, Any]) -> _Rows:
+    """Take `folder` for the chips that `config` describes, and read those that are done."""
+    text, kept = json.dumps(config, indent=2) + "\n", folder / "config.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileRefused(f"this folder cannot be made: {error.strerror}", where=str(folder), cure="name one that you may write to") from error
+    if not kept.exists() and (folder / "result.json").exists():
+        raise MemspikeError("holds something else", where=str(folder), cure="name another folder with --out")
+    if kept.exists() and (before := read_bytes(kept).decode("utf-8", "replace")) != text:
+        cure = f"name another folder with --out{_difference(before, config)}"
+        raise MemspikeError("holds chips of another design", where=str(folder), cure=cure)
+    write_text(kept, text)
+    return _read(folder / "chips.csv")
+
+
+def _difference(before: str, config: dict[str, Any]) -> str:
+    """Which entries of a kept config are others, for people."""
+    try:
+        kept = dict[str, Any](json.loads(before))
+    except (ValueError, TypeError):
+        return ""
+    others = [name for name in config if kept.get(name) != json.loads(json.dumps(config[name]))]
+    return f"; these differ: {', '.join(others)}" if others else ""
+
+
+def _read(path: Path) -> _Rows:
+    if not path.exists():
+        write_text(path, ",".join(_COLUMNS) + "\n")
+        return {}
+    text = read_bytes(path).decode("utf-8", "replace")
+    if not text.endswith("\n"):  # the last row was being written when the machine stopped
+        text = text[: text.rfind("\n") + 1]
+        write_text(path, text)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+        return {(row["case"], int(row["chip"])): (float(row["accuracy"]), int(row["changed"]), float(row["seconds"])) for row in rows}
+    except (KeyError, ValueError, TypeError) as error:
+        raise FileRefused(f"is no table of chips: {error}", where=str(path), cure="remove it to begin again") from error
+
+
+def _append(path: Path, row: Sequence[Any]) -> None:
+    """Add one row in a single write, so that several processes may fill one table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(handle, text.getvalue().encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise FileRefused(f"cannot be written: {error.strerror}", where=str(path), cure="once it can, the same command goes on") from error
+
+
+def _digest(images: Integers, labels: Integers) -> str:
+    found = hashlib.sha256(repr((images.shape, labels.shape)).encode())
+    for array in (images, labels):
+        found.update(np.ascontiguousarray(array, "<i8").tobytes())
+    return found.hexdigest()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from memspike.reporter import Report, report
-from reports import HOSTILE, Case, make_case, named, relabelled
+from memspike.reporter import Report, report, report_chips
+from reports import HOSTILE, Case, make_case, make_study, named, relabelled
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +56,9 @@ def hostile_report(hostile: Case) -> Report:
 @pytest.fixture(scope="session")
 def hostile_page(hostile_report: Report) -> str:
     return hostile_report.html()
+
+
+@pytest.fixture(scope="session")
+def chips_report() -> Report:
+    """Many chips, every figure of them."""
+    return report_chips(make_study(), 0.5, {"command": "memspike simulate program.safetensors --chips 30"})

@@ -108,3 +108,14 @@ def test_hostile_names_do_nothing_in_a_browser(browser: Any, hostile_report: Rep
     assert complaints == []
     assert page.locator(".plot a, .plot b, .plot script").count() == 0
     assert page.locator(".plot text", has_text="<script>alert(1)").count() > 0
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
+def test_the_page_on_many_chips_is_drawn_without_complaint(browser: Any, chips_report: Report, tmp_path: Path, width: int, theme: str) -> None:
+    chips_report.save(tmp_path / "chips.html")
+    page, complaints = opened(browser, tmp_path / "chips.html", width, theme)
+    figures = sum(isinstance(item, Figure) for section in chips_report.sections for item in section.items)
+    assert page.evaluate("Array.from(document.querySelectorAll('.plot')).filter(p => p.querySelector('.main-svg .cartesianlayer .subplot')).length") == figures
+    assert page.locator(".plot .boxlayer .point, .plot .boxlayer path.point, .plot path.point").count() >= 30
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert complaints == []

@@ -1,40 +1,126 @@
-"""Options of fidelity "analog": which cells, which imperfections, which chips."""
+"""Options of fidelity "analog": which cells, which imperfections, how long after writing, and how many chips."""
 
+import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from memspike.errors import MemspikeError
+from memspike.chip import IMPERFECTIONS, Chip, Device, Quantity, Stuck
+from memspike.errors import ChipError, MemspikeError
 
-_PANEL = "Real chips (--fidelity analog)"
+if TYPE_CHECKING:
+    from memspike.montecarlo import Design
+    from memspike.program import Program
+
+_CHIP, _MANY = "Real chips (--fidelity analog)", "Many chips (--fidelity analog)"
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "y": 365.25 * 86400.0}
+_SOURCE = "command line"
 
-Cells = Annotated[
-    str | None, typer.Option(metavar="DEVICE", rich_help_panel=_PANEL, help="Memristor cells, by name (memspike chips lists them) or from a .toml file.")
-]
-Time = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Read so long after writing, as 1d (s, min, h, d, y); at once unless given.")]
-Times = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Times for a figure of accuracy over time, with commas, as 1s,1h,1d.")]
-Only = Annotated[list[str] | None, typer.Option(metavar="WHAT", rich_help_panel=_PANEL, help="Only this imperfection. May be repeated.")]
-Without = Annotated[
-    list[str] | None,
-    typer.Option(metavar="WHAT", rich_help_panel=_PANEL, help="Not this one: programming, stuck, read_noise, drift, wires, neuron. May be repeated."),
-]
-ReadNoise = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Standard deviation of a cell per timestep, of g_max, as 1%.")]
-StuckLow = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Share of cells stuck at low conductance, as 9.04%.")]
-StuckHigh = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Share of cells stuck at high conductance, as 1.75%.")]
-WireResistance = Annotated[float | None, typer.Option(min=0, rich_help_panel=_PANEL, help="Ohm per segment of wire.")]
-Faults = Annotated[
-    Path | None, typer.Option(rich_help_panel=_PANEL, help="Measured fault map (.npz with `cells` [crossbars, rows, columns]: 0 healthy, 1 low, 2 high).")
-]
-AroundFaults = Annotated[bool, typer.Option("--around-faults", rich_help_panel=_PANEL, help="Map each chip's weights around its own stuck cells.")]
-SpareColumns = Annotated[int, typer.Option(min=0, rich_help_panel=_PANEL, help="Pairs of columns per crossbar kept free for that.")]
-Chips = Annotated[int | None, typer.Option(min=1, rich_help_panel=_PANEL, help="Simulate so many chips, numbered from --seed on; needs --out.")]
-Within = Annotated[float, typer.Option(min=0, rich_help_panel=_PANEL, help="Yield: chips at most so many points below the ideal program.")]
-Detail = Annotated[int, typer.Option(min=0, rich_help_panel=_PANEL, help="Chips behind each figure on single imperfections, layers and times.")]
-Out = Annotated[Path | None, typer.Option(rich_help_panel=_PANEL, help="Folder for many chips: chips.csv, result.json, report.html. Goes on where it stopped.")]
+
+def _option(text: str, metavar: str | None = None, panel: str = _CHIP, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_default=False, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealChips:
+    """What the command line says about real chips; each field is an option, and None where nothing is said."""
+
+    cells: Annotated[str | None, _option("Memristor cells, by name (memspike chips lists them) or from a .toml file.", "DEVICE")] = None
+    time: Annotated[str | None, _option("Read so long after writing, as 1d (s, min, h, d, y); at once unless given.", "TIME")] = None
+    only: Annotated[list[str] | None, _option(f"Only this imperfection: {', '.join(IMPERFECTIONS)}. May be repeated.", "WHAT")] = None
+    without: Annotated[list[str] | None, _option("All imperfections but this one. May be repeated.", "WHAT")] = None
+    read_noise: Annotated[str | None, _option("Standard deviation of a cell per timestep, of g_max, as 1%.", "SHARE")] = None
+    stuck_low: Annotated[str | None, _option("Share of cells stuck at low conductance, as 9.04%.", "SHARE")] = None
+    stuck_high: Annotated[str | None, _option("Share of cells stuck at high conductance, as 1.75%.", "SHARE")] = None
+    wire_resistance: Annotated[float | None, _option("Ohm per segment of wire; 0 is ideal.", "OHM", min=0)] = None
+    faults: Annotated[Path | None, _option("Measured fault map: .npz with `cells`, crossbars x rows x columns of 0 healthy, 1 low, 2 high.", "FILE")] = None
+    around_faults: Annotated[bool, _option("Map each chip's weights around its own stuck cells.", None, _CHIP, "--around-faults")] = False
+    spare_columns: Annotated[int | None, _option("Pairs of columns that every crossbar keeps free for that.", "N", min=0)] = None
+    chips: Annotated[int | None, _option("Simulate N chips, numbered from --seed on; needs --out.", "N", _MANY, min=1)] = None
+    out: Annotated[Path | None, _option("Folder for chips.csv, result.json and report.html; the same command goes on in it.", "FOLDER", _MANY)] = None
+    within: Annotated[float | None, _option("Yield: chips at most so many points below the ideal program; 0.5 unless given.", "POINTS", _MANY, min=0)] = None
+    detail: Annotated[int | None, _option("Chips behind each figure on one imperfection, layer or time; 5 unless given.", "N", _MANY, min=0)] = None
+    times: Annotated[str | None, _option("Draw accuracy over time at these times, with commas, as 1s,1h,1d.", "TIMES", _MANY)] = None
+
+    def check(self, fidelity: str, is_mapped: bool, elsewhere: dict[str, Any]) -> None:
+        """Refuse options that say nothing here: with another fidelity, of many chips without chips; for a mapping, what makes a new one.
+
+        `elsewhere` are options of one simulation that many chips cannot honour, by name.
+        """
+        given = self.given()
+        for text in [self.time, *(self.times or "").split(",")]:  # what cannot be read is refused before anything takes time
+            seconds(text or None)
+        if given and fidelity != "analog":
+            what = f"{next(iter(given))} says something about real chips, and fidelity {fidelity} knows none"
+            raise MemspikeError(what, cure="add --fidelity analog")
+        if self.only and self.without:
+            raise MemspikeError("--only and --without cannot both be given", cure="name what stays, or what goes")
+        if (self.chips is None) != (self.out is None):
+            here, missing = ("--chips", "--out") if self.out is None else ("--out", "--chips")
+            raise MemspikeError(f"{here} is given without {missing}", cure="many chips are kept in a folder: give both")
+        many = [option for option in ("--within", "--detail", "--times") if option in given]
+        if many and self.chips is None:
+            raise MemspikeError(f"{many[0]} says something about many chips, and one is simulated", cure="add --chips and --out")
+        lost = [option for option, value in elsewhere.items() if value]
+        if lost and self.chips is not None:
+            raise MemspikeError(f"{lost[0]} keeps one simulation, and many chips are simulated", cure="simulate one chip by its number: --seed N")
+        if self.detail == 0 and self.times:
+            raise MemspikeError("--times draws chips over time, and --detail 0 simulates none of them", cure="give --detail 1 or more")
+        remade = [option for option in ("--faults", "--around-faults", "--spare-columns", "--chips") if option in given]
+        if remade and is_mapped:
+            raise MemspikeError(f"{remade[0]} makes mappings of its own", cure="give the program's file, not the mapping's")
+        if self.spare_columns is not None and not self.around_faults:
+            raise MemspikeError("--spare-columns keeps columns for mapping around faults", cure="add --around-faults")
+
+    def given(self) -> dict[str, Any]:
+        """The options that were given, by name, in the order of the help."""
+        named = {f"--{f.name.replace('_', '-')}": getattr(self, f.name) for f in fields(self)}
+        return {option: value for option, value in named.items() if value is not None and value is not False}
+
+    def words(self) -> list[str]:
+        """The options as a command line has them."""
+        found: list[str] = []
+        for option, value in self.given().items():
+            values = cast(list[Any], value) if isinstance(value, list) else [value]
+            found += [option] if value is True else [word for each in values for word in (option, str(each))]
+        return found
+
+    def on(self, chip: Chip) -> Chip:
+        """The chip with these cells and numbers, and without what is left out."""
+        from memspike.storage import load_device
+
+        chip = chip.with_device(self._device(load_device(self.cells) if self.cells else chip.crossbar.device))
+        if self.wire_resistance is not None:
+            chip = replace(chip, crossbar=replace(chip.crossbar, wire_resistance=Quantity(self.wire_resistance, "ohm", _SOURCE, "assumed")))
+        if not self.only:
+            return chip.without(*(self.without or ()))
+        found, kept = chip.imperfections(), chip.only(*self.only)
+        missing = [name for name in self.only if name not in found]
+        if missing:
+            what = f"--only {missing[0]}: this chip with cells {chip.crossbar.device.name} has no such imperfection"
+            raise ChipError(what, where=f"chip {chip.name}", cure=f"it has {', '.join(found) or 'none'}; name other cells with --cells, or give numbers")
+        return kept
+
+    def design(self, program: "Program", chip: Chip, encoder: Any, neuron: Any) -> "Design":
+        """What these chips are made from; `chip` is what `on` made."""
+        from memspike.montecarlo import Design
+        from memspike.storage import load_faults
+
+        faults = load_faults(self.faults) if self.faults else None
+        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, self.spare_columns or 0)
+
+    def _device(self, device: Device) -> Device:
+        if self.read_noise is not None:
+            device = replace(device, read_noise=_share(self.read_noise, "--read-noise"))
+        if self.stuck_low is None and self.stuck_high is None:
+            return device
+        before = device.stuck or Stuck(*[Quantity(0.0, "1", f"{_SOURCE}: not given", "assumed")] * 2)
+        low = before.low if self.stuck_low is None else _share(self.stuck_low, "--stuck-low")
+        high = before.high if self.stuck_high is None else _share(self.stuck_high, "--stuck-high")
+        return replace(device, stuck=replace(before, low=low, high=high))
 
 
 def seconds(text: str | None) -> float:
@@ -42,12 +128,18 @@ def seconds(text: str | None) -> float:
     if text is None:
         return 0.0
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*(s|min|h|d|y)", text.strip())
-    if not found:
+    value = float(found[1]) * _SECONDS[found[2]] if found else math.inf
+    if math.isinf(value):
         raise MemspikeError(f"the time {text!r} cannot be read", cure="a number and its unit, as in 30s, 10min, 1h, 1d, 10y")
-    return float(found[1]) * _SECONDS[found[2]]
+    return value
 
 
-def share(text: str, option: str) -> float:
+def times(text: str | None) -> list[float]:
+    """Times as `1s,1h,1d` in seconds, each once, in ascending order."""
+    return sorted({seconds(part) for part in text.split(",")}) if text else []
+
+
+def _share(text: str, option: str) -> Quantity:
     """A share as `1%` or `0.01`."""
     number = text.strip().removesuffix("%")
     try:
@@ -56,33 +148,4 @@ def share(text: str, option: str) -> float:
         raise MemspikeError(f"{option} {text!r} is no share", cure="as in 1% or 0.01") from error
     if not 0 <= value <= 1:
         raise MemspikeError(f"{option} {text!r} is no share of the whole", cure="from 0% to 100%")
-    return value
-
-
-def imperfect(
-    chip: Any,
-    cells: str | None,
-    only: list[str] | None,
-    without: list[str] | None,
-    read_noise: str | None,
-    stuck: tuple[str | None, str | None],
-    wire_resistance: float | None,
-) -> Any:
-    """The chip with other cells, other numbers, and what is left out."""
-    from memspike.chip import Quantity, Stuck
-    from memspike.storage import load_device
-
-    def given(value: float, unit: str) -> Quantity:
-        return Quantity(value, unit, "given on the command line", "assumed")
-
-    device = load_device(cells) if cells else chip.crossbar.device
-    if read_noise is not None:
-        device = replace(device, read_noise=given(share(read_noise, "--read-noise"), "1"))
-    if any(stuck):
-        rates = (given(share(rate or "0", option), "1") for rate, option in zip(stuck, ("--stuck-low", "--stuck-high"), strict=True))
-        before = device.stuck
-        device = replace(device, stuck=Stuck(*rates, *((before.low_g, before.high_g) if before else ())))
-    chip = chip.with_device(device)
-    if wire_resistance is not None:
-        chip = replace(chip, crossbar=replace(chip.crossbar, wire_resistance=given(wire_resistance, "ohm")))
-    return chip.only(*only) if only else chip.without(*(without or ()))
+    return Quantity(value, "1", _SOURCE, "assumed")

@@ -1,15 +1,13 @@
 """Options that several verbs share, and the order that they make."""
 
-import functools
-import inspect
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memspike.cli.analog import seconds
+from memspike.cli.taking import takes
 from memspike.errors import MemspikeError
 
 if TYPE_CHECKING:
@@ -132,19 +130,7 @@ def training_order(
     )  # fmt: skip
 
 
-def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the parameters of `training_order` as options, and the order they make as its argument `order`."""
-    shared, own = inspect.signature(training_order).parameters, inspect.signature(command).parameters
-
-    @functools.wraps(command)
-    def takes(**options: Any) -> None:
-        order = training_order(**{name: options.pop(name) for name in shared})
-        command(order=order, **options)
-
-    both = [*shared.values(), *(p.replace(kind=p.KEYWORD_ONLY) for name, p in own.items() if name != "order")]
-    takes.__signature__ = inspect.Signature(both)  # pyright: ignore[reportAttributeAccessIssue]
-    takes.__annotations__ = {p.name: p.annotation for p in both}
-    return takes
+takes_training_options = takes(training_order, "order")
 
 
 def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | None], ...]:

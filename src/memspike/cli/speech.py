@@ -64,6 +64,12 @@ class Listener:
         if self.is_live:
             self._advance(what, what, done, total, "images")
 
+    def chips(self, case: str, done: int, total: int, per_minute: float) -> None:
+        if self.is_live:
+            self._advance(case, f"chips, {case}", done, total, f"{per_minute:.3g} chips per minute")
+        elif done == total or done % 10 == 0:
+            self._say(f"  chips, {escape(case):<20} {done:>4}/{total}  {per_minute:.3g} chips per minute")
+
     def _advance(self, key: str, text: str, done: int, total: int, note: str) -> None:
         if key not in self.tasks:
             for other in self.tasks.values():

@@ -1,6 +1,7 @@
 """The verbs: `run` walks the whole line, each other one takes a step on saved files."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from memspike.cli import analog
+from memspike.cli.analog import RealChips, seconds, times
 from memspike.cli.options import (
     AsJson,
     ChipName,
@@ -23,6 +24,7 @@ from memspike.cli.options import (
     takes_training_options,
 )  # fmt: skip
 from memspike.cli.speech import Listener, speech, tell, two_columns
+from memspike.cli.taking import takes
 from memspike.errors import CheckFailed, MemspikeError
 
 if TYPE_CHECKING:
@@ -172,8 +174,10 @@ def map_(
     epilog="Examples:\n\n  memspike simulate program.safetensors --data path/to/mnist --fidelity spike --limit 100 --save run.npz\n\n"
     "  memspike simulate program.safetensors --fidelity analog --cells wan2022-hfox --time 1d --chips 100 --out chips"
 )
+@takes(RealChips, "real")
 def simulate(
     program: Annotated[Path, typer.Argument(help="Program or mapping.")],
+    real: RealChips,
     data: Data = "digits",
     fidelity: Annotated[
         FidelityName, typer.Option(help="ideal: the integers; spike: every timestep of every neuron; analog: cells, wires and neurons as they are.")
@@ -186,26 +190,9 @@ def simulate(
     raster: Annotated[list[str] | None, typer.Option(metavar="OP", help="Keep this layer's spikes of the first image in the .npz. May be repeated.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
-    cells: analog.Cells = None,
-    time: analog.Time = None,
-    only: analog.Only = None,
-    without: analog.Without = None,
-    read_noise: analog.ReadNoise = None,
-    stuck_low: analog.StuckLow = None,
-    stuck_high: analog.StuckHigh = None,
-    wire_resistance: analog.WireResistance = None,
-    faults: analog.Faults = None,
-    around_faults: analog.AroundFaults = False,
-    spare_columns: analog.SpareColumns = 0,
-    chips: analog.Chips = None,
-    within: analog.Within = 0.5,
-    detail: analog.Detail = 5,
-    times: analog.Times = None,
-    out: analog.Out = None,
 ) -> None:
     """Run test images through a program: exact integers, every spike, or real chips, one or many."""
     from memspike import datasets, storage
-    from memspike.mapper import map as map_program
     from memspike.mapping import Mapping
     from memspike.program import Program
     from memspike.simulator import simulate as simulate_mapping
@@ -213,40 +200,24 @@ def simulate(
     loaded = storage.load(program)
     if not isinstance(loaded, Program | Mapping):
         raise MemspikeError(f"holds a {type(loaded).__name__}; expected a program or a mapping", where=str(program))
-    named = {"--cells": cells, "--time": time, "--only": only, "--without": without, "--read-noise": read_noise, "--stuck-low": stuck_low}
-    named |= {"--stuck-high": stuck_high, "--wire-resistance": wire_resistance, "--faults": faults, "--around-faults": around_faults}
-    named |= {"--spare-columns": spare_columns, "--chips": chips, "--times": times, "--out": out}
-    given = [option for option, value in named.items() if value]
-    if given and fidelity != FidelityName.analog:
-        raise MemspikeError(f"{given[0]} says something about real chips, and fidelity {fidelity.value} knows none", cure="add --fidelity analog")
-    if only and without:
-        raise MemspikeError("--only and --without cannot both be given", cure="name what stays, or what goes")
-    if (chips is None) != (out is None):
-        raise MemspikeError(
-            f"{'--out' if out else '--chips'} is given without {'--chips' if out else '--out'}", cure="many chips are kept in a folder: give both"
-        )
-    if isinstance(loaded, Mapping) and [option for option in given if option not in ("--time", "--cells")]:
-        unfit = next(option for option in given if option not in ("--time", "--cells"))
-        raise MemspikeError(f"{unfit} makes a mapping of its own", where=str(program), cure="give the program's file, not the mapping's")
-    described = loaded.chip if isinstance(loaded, Mapping) else storage.load_chip(chip)
-    described = analog.imperfect(described, cells, only, without, read_noise, (stuck_low, stuck_high), wire_resistance)
-    bare, read_after = loaded.program if isinstance(loaded, Mapping) else loaded, analog.seconds(time)
-    when = [analog.seconds(text) for text in times.split(",")] if times else []
-    test = datasets.load(data).test
-    images, labels = test.counts(bare.input_type.type)[:limit], test.labels[:limit]
-    if fidelity == FidelityName.analog and not isinstance(loaded, Mapping):
-        from memspike.montecarlo import Design
-
-        known = storage.load_faults(faults) if faults else None
-        design = Design(
-            bare, described, read_after, encoder.value, neuron.value if neuron else None, known, around_faults, spare_columns
-        )  # fmt: skip
-        if chips is not None and out is not None:
-            _many_chips(design, images, labels, range(seed, seed + chips), out, within, detail, when, as_json)
-            return
-        mapping = design.mapping(seed)
+    is_mapped, read_after = isinstance(loaded, Mapping), seconds(real.time)
+    real.check(fidelity.value, is_mapped, {"--save": save, "--raster": raster})
+    described = real.on(loaded.chip if isinstance(loaded, Mapping) else storage.load_chip(chip))
+    design = None
+    if isinstance(loaded, Mapping):
+        mapping = replace(loaded, chip=described)
     else:
-        mapping = replace(loaded, chip=described) if isinstance(loaded, Mapping) else map_program(loaded, described)
+        design = real.design(loaded, described, encoder.value, neuron.value if neuron else None)
+        mapping = design.mapping(seed)
+    dataset = datasets.load(data)
+    test = dataset.test
+    images, labels = test.counts(mapping.program.input_type.type)[:limit], test.labels[:limit]
+    if real.chips is not None and design is not None:
+        words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
+        words += [*(["--limit", str(limit)] if limit else []), *(["--neuron", neuron.value] if neuron else []), *real.words()]
+        run = {"command": shlex.join([*words, "--seed", str(seed)]), "data": dataset.source, "data_digest": dataset.digest}
+        _many_chips(design, images, labels, real, seed, run, as_json)
+        return
     with Listener() as listener:
         result = simulate_mapping(
             mapping, images, fidelity=fidelity.value, encoder=encoder.value, neuron=neuron.value if neuron else None, seed=seed, raster=tuple(raster or ()),
@@ -258,37 +229,31 @@ def simulate(
     shown = {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"}
     if fidelity == FidelityName.analog:
         found |= {"chip": seed, "time_s": read_after, "imperfections": list(described.imperfections())}
-        shown |= {"chip": "chip number", "imperfections": "imperfections"}
+        shown |= {"chip": "chip number", "time_s": "seconds after writing", "imperfections": "imperfections"}
     tell(found, as_json, shown)
 
 
-def _many_chips(design: "Design", images: Any, labels: Any, chips: range, out: Path, within: float, detail: int, times: list[float], as_json: bool) -> None:
+def _many_chips(design: "Design", images: Any, labels: Any, real: RealChips, seed: int, run: dict[str, str], as_json: bool) -> None:
     """Simulate many chips, and write what was found beside them."""
     from memspike.files import write_text
-    from memspike.montecarlo import Lab, study
+    from memspike.montecarlo import Lab, study, summary
     from memspike.reporter import print_report, report_chips
 
+    assert real.chips is not None and real.out is not None
+    numbers, points = range(seed, seed + real.chips), 0.5 if real.within is None else real.within
     with Listener() as listener:
-        lab = Lab(design, images, labels, folder=out, progress=lambda case, done, total: listener.images(f"chips, {case}", done, total))
-        found = study(lab, chips, detail=chips[:detail], times=times)
-    whole = found.whole
-    share, low, high = whole.yield_within(within)
-    summary = {
-        "chips": [chips[0], chips[-1]], "num_chips": len(chips), "num_images": whole.num_images, "accuracy_ideal": whole.ideal,
-        "accuracy_mean": whole.mean, "accuracy_std": whole.std, "accuracy_min": float(whole.accuracies.min()), "accuracy_max": float(whole.accuracies.max()),
-        "quantiles": {f"{q:g}": value for q, value in whole.quantiles.items()}, "within_points": within, "yield": share, "yield_interval": [low, high],
-        "loss_alone": {name: one.ideal - one.mean for name, one in found.alone.items()}, "num_detail": detail,
-        "over_time": {f"{at:g}": one.mean for at, one in found.over_time.items()}, **design.describe(),
-    }  # fmt: skip
-    page = report_chips(found, within)
-    write_text(out / "result.json", json.dumps(summary, indent=2) + "\n")
-    write_text(out / "report.json", page.to_json())
-    write_text(out / "report.html", page.html())
+        lab = Lab(design, images, labels, folder=real.out, progress=listener.chips)
+        found = study(lab, numbers, detail=numbers[: 5 if real.detail is None else real.detail], times=times(real.times))
+    run = {**run, **{name: str(value) for name, value in design.describe().items() if value not in (None, False)}}
+    said, page = {**summary(found, points), "provenance": run}, report_chips(found, points, run)
+    write_text(real.out / "report.json", page.to_json())
+    write_text(real.out / "report.html", page.html())
+    write_text(real.out / "result.json", json.dumps(said, indent=2, allow_nan=False) + "\n")
     if as_json:
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(said, indent=2))
         return
     print_report(page, speech.out())
-    speech.out().print(f"\nReport: {out / 'report.html'}", soft_wrap=True, markup=False)
+    speech.out().print(f"\nReport: {real.out / 'report.html'}", soft_wrap=True, markup=False)
 
 
 @app.command(epilog="Example:\n\n  memspike estimate lenet-mapping.safetensors run.npz --save cost.json")

@@ -7,10 +7,10 @@ from memspike.errors import MemspikeError
 from memspike.network import QuantizedNetwork
 from memspike.reporter.report import Design, Report
 from memspike.reporter.sections import sections
-from memspike.reporter.specimens import duration, report_chips
+from memspike.reporter.specimens import report_chips
 from memspike.reporter.text import print_report
 
-__all__ = ["Design", "Report", "duration", "print_report", "report", "report_chips"]
+__all__ = ["Design", "Report", "print_report", "report", "report_chips"]
 
 
 def report(network: QuantizedNetwork, designs: Sequence[tuple[Design, Design]], summary: Mapping[str, Any], *, title: str | None = None) -> Report:

@@ -26,12 +26,13 @@ _LABEL = 18  # characters of a label on one line
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values of one colour, one per label of the plot; in a stacked plot, series of one `group` share a bar."""
+    """Values of one colour, one per label of the plot; in a stacked plot, series of one `group` share a bar. `errors` reach to either side."""
 
     name: str
     values: Sequence[float]
     color: str
     group: str = ""
+    errors: Sequence[float] = ()
 
 
 def plain(text: str) -> str:
@@ -40,7 +41,7 @@ def plain(text: str) -> str:
 
 
 def bars(labels: Sequence[str], series: Sequence[Series], unit: str, *, title: str, stacked: bool = False) -> Plot:
-    """Horizontal bars, the first label on top; `unit` is an SI unit, or "share" when the values are fractions."""
+    """Horizontal bars, the first label on top; `unit` is an SI unit, or "share" or "points" when the values are fractions."""
     largest = max((sum(values) if stacked else max(values) for values in zip(*(s.values for s in series), strict=True)), default=0.0)
     factor, unit_shown = scale_of(largest, unit)
     traces = [
@@ -54,6 +55,7 @@ def bars(labels: Sequence[str], series: Sequence[Series], unit: str, *, title: s
             "hovertemplate": "%{y}<br>%{fullData.name}: %{customdata}<extra></extra>",
             "marker": {"color": s.color},
             "offsetgroup": plain(s.group or s.name if not stacked else s.group),
+            **({"error_x": _whiskers([error / factor for error in s.errors])} if s.errors else {}),
         }
         for s in series
     ]
@@ -72,7 +74,7 @@ def dots(labels: Sequence[str], values: Sequence[float], errors: Sequence[float]
         "mode": "markers",
         "y": _categories(labels),
         "x": [100 * value for value in values],
-        "error_x": {"type": "data", "array": [100 * error for error in errors], "color": "var(--muted)", "thickness": 1.2, "width": 4},
+        "error_x": _whiskers([100 * error for error in errors]),
         "marker": {"color": list(colors), "size": 12},
         "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
     }
@@ -81,8 +83,8 @@ def dots(labels: Sequence[str], values: Sequence[float], errors: Sequence[float]
     return figure
 
 
-def boxes(groups: Mapping[str, Sequence[float]], *, title: str, line: float | None = None) -> Plot:
-    """A horizontal box of fractions, in percent, for each label, every value a point beside it; `line` is marked across them all."""
+def boxes(groups: Mapping[str, Sequence[float]], *, title: str, line: tuple[float, str] | None = None) -> Plot:
+    """A horizontal box of fractions, in percent, for each label, every value a point on it; `line`: a value that is marked across them all, and its name."""
     traces = [
         {
             "type": "box",
@@ -91,10 +93,10 @@ def boxes(groups: Mapping[str, Sequence[float]], *, title: str, line: float | No
             "x": [100 * value for value in values],
             "y": [plain(label)] * len(values),
             "boxpoints": "all",
-            "jitter": 0.6,
+            "jitter": 0.7,
             "pointpos": 0,
-            "marker": {"color": DESIGN, "size": 4, "opacity": 0.55},
-            "line": {"color": DESIGN, "width": 1.3},
+            "marker": {"color": SECOND, "size": 5, "opacity": 0.6},
+            "line": {"color": DESIGN, "width": 1.4},
             "fillcolor": "rgba(0,0,0,0)",
             "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
         }
@@ -103,22 +105,36 @@ def boxes(groups: Mapping[str, Sequence[float]], *, title: str, line: float | No
     figure = _figure(traces, height=110 + 44 * len(groups), legend=False, x=f"{title} [%]")
     figure["layout"]["yaxis"] |= _category_axis(list(groups)) | {"autorange": "reversed"}
     if line is not None:
-        figure["layout"]["shapes"] = [_line_at(100 * line, PAPER, "dash")]
+        at, name = 100 * line[0], f"{plain(line[1])} {100 * line[0]:.2f}"
+        figure["layout"] |= {"shapes": [_line_at(at, PAPER, "dash")], "annotations": [_label_at(at, name, PAPER, 0)]}
+        figure["layout"]["margin"] |= {"t": 30}
+        values = [at, *(100 * value for group in groups.values() for value in group)]
+        margin = 0.05 * (max(values) - min(values)) or 1.0
+        figure["layout"]["xaxis"] |= {"range": [min(values) - margin, max(values) + margin]}  # a line widens no axis by itself
     return figure
 
 
-def errors_by_level(weights: Sequence[int], means: Sequence[float], stds: Sequence[float]) -> Plot:
-    """How far weights lie from what was intended, in levels: mean and standard deviation for each intended weight."""
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": list(weights),
-        "y": list(means),
-        "error_y": {"type": "data", "array": list(stds), "color": DESIGN, "thickness": 1.4, "width": 4},
-        "marker": {"color": DESIGN, "size": 7},
-        "hovertemplate": "intended %{x}<br>off by %{y:.3f} levels, standard deviation %{error_y.array:.3f}<extra></extra>",
-    }
-    return _figure([trace], height=260, legend=False, x="intended weight [levels]", y="error [levels]")
+def errors_by_level(weights: Sequence[int], quantiles: Sequence[Sequence[float]]) -> Plot:
+    """How far weights lie from what was intended, in levels: for each intended weight five quantiles: the outer ones a thin line, the inner ones a thick
+    one, a point at the middle."""
+    lowest, low, middle, high, highest = (list(values) for values in zip(*quantiles, strict=True))
+
+    def trace(below: Sequence[float], above: Sequence[float], color: str, thickness: float) -> Plot:
+        up, down = ([end - at for end, at in zip(ends, middle, strict=True)] for ends in (above, below))
+        whiskers = _whiskers(up) | {"symmetric": False, "arrayminus": [-value for value in down], "color": color, "thickness": thickness, "width": 0}
+        spans = [f"{a:.3g} to {b:.3g}" for a, b in zip(below, above, strict=True)]
+        return {
+            "type": "scatter",
+            "mode": "markers",
+            "x": list(weights),
+            "y": middle,
+            "error_y": whiskers,
+            "customdata": spans,
+            "marker": {"color": DESIGN, "size": 8 if thickness > 2 else 1, "line": {"color": "var(--surface)", "width": 1.5 if thickness > 2 else 0}},
+            "hovertemplate": "intended %{x}: median %{y:.3f}, %{customdata} levels<extra></extra>",
+        }
+
+    return _figure([trace(lowest, highest, SECOND, 1.3), trace(low, high, DESIGN, 4.5)], height=260, legend=False, x="intended weight", y="error [levels]")
 
 
 def ranges(labels: Sequence[str], lows: Sequence[float], highs: Sequence[float], middle: float, paper: float, *, title: str) -> Plot:
@@ -259,8 +275,8 @@ def raster(spikes: NDArray[np.int8]) -> Plot:
 
 def scale_of(largest: float, unit: str) -> tuple[float, str]:
     """The factor and the name of the prefixed unit in which a plot that reaches `largest` reads well."""
-    if unit == "share":
-        return 0.01, "%"
+    if unit in ("share", "points"):
+        return 0.01, "%" if unit == "share" else unit
     if not largest or not math.isfinite(largest):
         return 1.0, unit
     number, _, prefixed = pretty(si(largest, unit, digits=6)).partition(" ")
@@ -287,6 +303,10 @@ def _figure(traces: list[Plot], *, height: int, legend: bool, x: str = "", y: st
         "yaxis": _axis(y),
     }
     return {"data": traces, "layout": layout}
+
+
+def _whiskers(errors: Sequence[float]) -> Plot:
+    return {"type": "data", "array": list(errors), "color": "var(--muted)", "thickness": 1.2, "width": 4}
 
 
 def _axis(title: str) -> Plot:
