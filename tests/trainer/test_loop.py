@@ -14,7 +14,7 @@ from memspike.errors import TrainingError
 from memspike.trainer import loop
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
-from memspike.trainer.loop import Batches, Stage, _loss, _parameter_groups, _rate, _shifted, evaluate, fit, predict
+from memspike.trainer.loop import Batches, Pull, Stage, _loss, _parameter_groups, _rate, _shifted, evaluate, fit, predict
 from memspike.trainer.net import Net
 from memspike.trainer.signals import convergence
 from memspike.trainer.trace import trace
@@ -147,7 +147,7 @@ def test_the_loss_is_cross_entropy_distillation_and_convergence() -> None:
     kept: dict[str, torch.Tensor] = {}
     net(x, keep=kept)
     bounds = dict.fromkeys(kept, 0.7)
-    torch.testing.assert_close(_loss(net, Stage("a", 1, 1e-3, convergence=3.0, bounds=bounds), x, y), plain + 3 * convergence(kept, bounds))
+    torch.testing.assert_close(_loss(net, Stage("a", 1, 1e-3, pull=Pull("neuron_convergence", 3.0, bounds)), x, y), plain + 3 * convergence(kept, bounds))
 
 
 # -- the loop

@@ -1,5 +1,6 @@
 """Net: the forward pass in floating point and in counts, its gradients, its steps, and normalised images."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from memspike.errors import ModelError, TrainingError
 from memspike.integer import IntType, to_counts
 from memspike.trainer.bits import Bits
 from memspike.trainer.models import MODELS
-from memspike.trainer.net import Net, _Round, normalize
+from memspike.trainer.net import Net, _Affine, _Round, normalize
 from memspike.trainer.trace import trace
 from networks import Everything
 from random_models import counted, pixels, values_of
@@ -256,7 +257,7 @@ def test_the_gradient_of_rounding_is_that_of_learned_steps() -> None:
     for low, high in ((0, 7), (-4, 3), (-7, 7)):
         step = torch.tensor(0.2, requires_grad=True)
         weight = torch.linspace(-1, 2, len(v))
-        (_Round.apply(v, step, low, high) * step * weight).sum().backward()
+        (_Round.apply(_Affine.apply(v, 1 / step, None), low, high) * step * weight).sum().backward()
         assert v.grad is not None and step.grad is not None
         x = v.detach() / 0.2
         inside = (x > low - 0.5) & (x < high + 0.5)
@@ -334,3 +335,51 @@ def test_normalisation_that_cannot_be_folded_is_refused() -> None:
     assert refused(small(), (0.5, 0.5), (1, 1)) == "mean (0.5, 0.5) and std (1, 1) do not fit 1 channels" + numbers
     assert refused(small(), (0.5,), (0.0,)) == "mean (0.5,) and std (0.0,) do not fit 1 channels" + numbers
     assert refused(small(), (float("nan"),), (1.0,)) == "mean (nan,) and std (1.0,) do not fit 1 channels" + numbers
+
+
+# -- the fast forms of the training step say what the plain ones say
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("training", [True, False])
+def test_sums_are_normalised_in_their_own_units(affine: bool, momentum: float | None, training: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(5, affine=affine, momentum=momentum)
+    norm(torch.randn(8, 5, 3, 3))
+    net = net_of(small()).train(training)
+    norm.train(training)
+    plain, acc = copy.deepcopy(norm), torch.randint(-90, 90, (8, 5, 3, 3)).float()
+    gain, step = torch.tensor(0.013), torch.tensor(0.21, requires_grad=True)
+    fast, slow = acc.clone().requires_grad_(), acc.clone().requires_grad_()
+    weight = torch.randn(8, 5, 3, 3)
+    found = net._normed(norm, fast, gain, step)
+    (of_step,) = torch.autograd.grad((found * weight).sum(), step, retain_graph=True)
+    (found * weight).sum().backward()
+    wanted = plain(slow * gain) / step
+    (wanted_of_step,) = torch.autograd.grad((wanted * weight).sum(), step, retain_graph=True)
+    (wanted * weight).sum().backward()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.grad, slow.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(of_step, wanted_of_step, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dict(norm.named_buffers()), dict(plain.named_buffers()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradients_of_an_affine_are_right(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 2, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    gain, offset = torch.tensor(0.3, dtype=torch.float64, requires_grad=True), torch.randn(4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_Affine.apply, (x, gain, offset))
+    assert torch.autograd.gradcheck(lambda x, gain: _Affine.apply(x, gain, None), (x, gain))
+
+
+def test_products_in_bfloat16_are_for_training_alone() -> None:
+    exact = counted(small(), Bits(4, 4), images(64))
+    mixed = copy.deepcopy(exact)
+    mixed.is_mixed = True
+    with torch.no_grad():
+        assert torch.equal(mixed.eval()(images(64)), exact.eval()(images(64)))
+    found, wanted = mixed.train()(images(64)), exact.train()(images(64))
+    assert not torch.equal(found, wanted)
+    assert (found - wanted).square().mean() < 0.02 * wanted.square().mean()

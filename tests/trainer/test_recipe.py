@@ -18,6 +18,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"finetune_learning_rate": float("nan")}, "finetune_learning_rate must be above zero, got nan"),
     ({"convergence_learning_rate": -1e-3}, "convergence_learning_rate must be above zero, got -0.001"),
     ({"shift": -1}, "shift must be zero or more pixels, got -1"),
+    ({"precision": "fp16"}, "unknown precision 'fp16'\n  known are: auto, bf16, fp32"),
+    ({"regularizer": "l2"}, "unknown regularizer 'l2'\n  known are: neuron_convergence, l1, truncated_l1, none"),
     ({"distillation": 1.5}, "distillation must lie between 0 and 1, got 1.5"),
 ]
 
@@ -31,7 +33,13 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 
 def test_the_paper_has_no_learned_steps_and_no_teacher() -> None:
     recipe = Recipe.liu2018(epochs=3)
-    assert (recipe.neuron_convergence, recipe.weight_clustering, recipe.learned_steps, recipe.distillation, recipe.epochs) == (True, True, False, 0.0, 3)
+    assert (recipe.regularizer, recipe.weight_clustering, recipe.learned_steps, recipe.distillation, recipe.epochs) == (
+        "neuron_convergence",
+        True,
+        False,
+        0.0,
+        3,
+    )
 
 
 def test_a_recipe_describes_all_of_itself() -> None:

@@ -115,3 +115,9 @@ def test_histograms_count_every_sample_over_one_range() -> None:
     assert (row["before"]["counts"], row["after"]["counts"]) == ([1, 1, 1, 0, 0, 0, 0, 1], [1, 3, 0, 0, 0, 0, 0, 0])
     still = signals.histograms({"a": torch.zeros(3)}, {"a": torch.zeros(3)}, {"a": 1.0}, num_bins=2)[0]
     assert still["before"] == {"edges": [0.0, 0.5, 1.0], "counts": [3, 0]}
+
+
+def test_other_regularisers_pull_on_size_alone() -> None:
+    signals_of = {"a": torch.tensor([0.0, 1.0, -8.0])}
+    assert signals.l1(signals_of, {"a": 4.0}).item() == pytest.approx(0.1 * (0.25 + 2) / 3)
+    assert signals.truncated_l1(signals_of, {"a": 4.0}).item() == pytest.approx(0.1 * (0.25 + 1) / 3)

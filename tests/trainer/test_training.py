@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from memspike.errors import DataError, FileRefused, MemspikeError, ModelError, T
 from memspike.integer import to_counts
 from memspike.trainer import MODELS, RECIPES, Bits, Recipe, Training, load_model, load_weights, recipe_for, torch_build, train
 from memspike.trainer.net import Net
+from memspike.trainer.recipe import Regularizer
 from random_models import Noise, NoiseSplit
 
 SHORT = Recipe(epochs=1, convergence_epochs=1, finetune_epochs=1, batch_size=32)
@@ -68,10 +69,12 @@ def test_train_is_the_three_steps() -> None:
     assert compile(network).digest() == compile(training.freeze(training.counts(training.floating()))).digest()
 
 
-@pytest.mark.parametrize(("convergence", "clustering"), [(True, False), (False, True), (True, True), (False, False)])
+@pytest.mark.parametrize("regularizer", get_args(Regularizer))
+@pytest.mark.parametrize("clustering", [False, True])
 @pytest.mark.parametrize("learned", [False, True])
-def test_each_method_works_alone_and_together(convergence: bool, clustering: bool, learned: bool) -> None:
-    recipe = dataclasses.replace(SHORT, neuron_convergence=convergence, weight_clustering=clustering, learned_steps=learned, distillation=0.0)
+def test_each_method_works_alone_and_together(regularizer: Regularizer, clustering: bool, learned: bool) -> None:
+    convergence = regularizer != "none"
+    recipe = dataclasses.replace(SHORT, regularizer=regularizer, weight_clustering=clustering, learned_steps=learned, distillation=0.0)
     training = Training(model_of(), Noise.of(), bits=Bits(3, 3), recipe=recipe)
     net = training.counts(training.floating())
     stages = [row["stage"] for row in training.progress.curves]
@@ -83,7 +86,7 @@ def test_steps_and_scales_stay_unless_they_are_learned() -> None:
     found = {}
     for learned in (False, True):
         for epochs in (0, 2):
-            recipe = dataclasses.replace(SHORT, learned_steps=learned, finetune_epochs=epochs, neuron_convergence=False)
+            recipe = dataclasses.replace(SHORT, learned_steps=learned, finetune_epochs=epochs, regularizer="none")
             training = Training(model_of(), Noise.of(), recipe=recipe)
             net = training.counts(training.floating())
             found[learned, epochs] = numbers(net)
@@ -364,3 +367,23 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
 
 def test_the_torch_build_is_told() -> None:
     assert torch_build()["torch"] == torch.__version__ and set(torch_build()) == {"torch", "cores", "instructions", "cuda"}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_whatever_the_precision_of_training_compiling_changes_no_prediction(precision: str) -> None:
+    data = Noise.of()
+    training = Training(model_of(), data, bits=Bits(4, 4), recipe=dataclasses.replace(SHORT, precision=precision))
+    net = training.counts(training.floating())
+    program = compile(training.freeze(net))
+    found = program.evaluate(to_counts(data.test.images, program.input_type.type)).argmax(axis=1)
+    assert (found == training.predictions(net)).all()
+    assert training.all_notes()["precision"] == precision
+
+
+def test_the_control_gets_the_epochs_of_the_counts_in_floating_point() -> None:
+    training = Training(model_of(), Noise.of(), bits=Bits(4, 4), recipe=SHORT)
+    floating = training.floating()
+    control = training.control(floating)
+    stages = [row["stage"] for row in training.progress.curves]
+    assert stages.count("control") == SHORT.convergence_epochs + SHORT.finetune_epochs
+    assert control.bits.activation is None and 0 <= training.notes["accuracy_fp32_control"] <= 1

@@ -14,16 +14,25 @@ from torch.nn import functional as F
 from memspike.errors import TrainingError
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.net import Net
-from memspike.trainer.signals import convergence
+from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A regulariser of signals by name, its `weight` in the loss, and by layer the real value of the largest count."""
+
+    regularizer: str
+    weight: float
+    bounds: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One leg of a training: `epochs` of AdamW whose rate warms up to `learning_rate` and falls to zero along a cosine.
 
-    `bounds` turn Neuron Convergence on with weight `convergence`; `teacher` scores are followed with weight `distillation` (0..1).
+    `pull` draws signals into their range; `teacher` scores are followed with weight `distillation` (0..1).
     """
 
     name: str
@@ -31,8 +40,7 @@ class Stage:
     learning_rate: float
     weight_decay: float = 1e-2
     warmup: float = 0.1
-    convergence: float = 0.0
-    bounds: dict[str, float] | None = None
+    pull: Pull | None = None
     teacher: Net | None = None
     distillation: float = 0.0
     temperature: float = 4.0
@@ -99,7 +107,7 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
     An epoch is `batches.num_steps` whole batches; images left over wait for another epoch's order. Raises TrainingError when nothing can be trained.
     """
     _check(net, stage, batches)
-    optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate)
+    optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True)
     reached = folder.load(stage.name, net, optimizer)
     if reached is not None:
         progress.stage, progress.epoch, progress.step, progress.loss_sum, progress.curves = (
@@ -174,7 +182,7 @@ def _rate(stage: Stage, num_steps: int) -> Callable[[int], float]:
 
 
 def _loss(net: Net, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
-    signals: dict[str, Tensor] | None = {} if stage.bounds else None
+    signals: dict[str, Tensor] | None = {} if stage.pull else None
     scores = net(images, keep=signals)
     loss = F.cross_entropy(scores, labels)
     if stage.teacher is not None and stage.distillation:
@@ -182,8 +190,8 @@ def _loss(net: Net, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
             taught = F.log_softmax(stage.teacher(images) / stage.temperature, dim=1)
         followed = F.log_softmax(scores / stage.temperature, dim=1)
         loss = (1 - stage.distillation) * loss + stage.distillation * stage.temperature**2 * F.kl_div(followed, taught, reduction="batchmean", log_target=True)
-    if stage.bounds and signals:
-        loss = loss + stage.convergence * convergence(signals, stage.bounds)
+    if stage.pull and signals:
+        loss = loss + stage.pull.weight * REGULARIZERS[stage.pull.regularizer](signals, stage.pull.bounds)
     return loss
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspike.errors import ModelError, TrainingError
-from memspike.integer import IntType, round_half_up
+from memspike.integer import IntType
 from memspike.trainer.bits import Bits
 from memspike.trainer.noise import DeviceNoise
 from memspike.trainer.trace import Layer, Trace
@@ -37,6 +37,7 @@ class Net(nn.Module):
         self.scores = _score_layer(self.layers)
         self.log_steps = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
+        self.is_mixed = False  # whether products are taken in bfloat16 while training; what is evaluated and frozen never is
         self.noise: Callable[[int], DeviceNoise] | None = None  # of the device that is trained for, by the largest weight
         self.set_bits(bits)
 
@@ -109,18 +110,20 @@ class Net(nn.Module):
         if self.bits.activation is None:
             return F.relu(total) if layer.relu else total
         type = self.types[layer.name]
-        return total.clamp(type.min, type.max)
+        return _Round.apply(total, type.min, type.max)
 
     def _neurons(self, layer: Layer, x: Tensor, keep: dict[str, Tensor] | None) -> Tensor:
         counts = self.bits.activation is not None and layer is not self.scores
         if counts and not torch.is_grad_enabled() and keep is None and not self.training:
             return self._count(layer, x)
-        signal = self._signal(layer, self.accumulate(layer, x))
+        if counts and keep is None:
+            return _Round.apply(self._potential(layer, self.accumulate(layer, x), self.step(layer.name)), *_range(self.types[layer.name]))
+        signal = self._potential(layer, self.accumulate(layer, x), 1.0)
         if keep is not None and layer is not self.scores:
             keep[layer.name] = F.relu(signal) if layer.relu else signal
         if not counts:
             return F.relu(signal) if layer.relu else signal
-        return _Round.apply(signal, self.step(layer.name), *_range(self.types[layer.name]))
+        return _Round.apply(signal / self.step(layer.name), *_range(self.types[layer.name]))
 
     def _count(self, layer: Layer, x: Tensor) -> Tensor:
         """The counts as the compiled program has them: sums exact, thresholds in double precision."""
@@ -145,10 +148,11 @@ class Net(nn.Module):
             return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, divisor_override=1)
         if layer.module is None:
             return x
-        weight, noise = self.weight(layer).to(x.dtype), self._noise(layer)
+        weight, noise = self.weight(layer), self._noise(layer)
         if noise is not None:
             weight = weight + noise.deviation(weight.detach())
-        sums = F.linear(x, weight) if layer.kind == "dense" else F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        dtype = torch.bfloat16 if self.is_mixed and self.training and x.dtype == torch.float32 and noise is None else x.dtype
+        sums = _sums(layer, x.to(dtype), weight.to(dtype)).to(x.dtype)
         return sums if noise is None else sums + noise.current(layer, x, weight, sums)
 
     def _noise(self, layer: Layer) -> DeviceNoise | None:
@@ -159,7 +163,7 @@ class Net(nn.Module):
         """The layer's weights, as integers (with straight-through gradients) when weights have bits."""
         weight = self.weight_before_rounding(layer)
         largest = self.bits.largest_weight(layer.name)
-        return weight if largest is None else _Round.apply(weight, self.weight_scale(layer), -largest, largest)
+        return weight if largest is None else _Round.apply(_Affine.apply(weight, 1 / self.weight_scale(layer), None), -largest, largest)
 
     def weight_before_rounding(self, layer: Layer) -> Tensor:
         module: Any = self.model.get_submodule(layer.module or "")
@@ -172,19 +176,37 @@ class Net(nn.Module):
         """Scores are compared, so their gain must be one for all classes: once weights are integers, a batch norm's gain goes into them."""
         return layer is self.scores and layer.norm is not None and self.bits.weight is not None
 
-    def _signal(self, layer: Layer, acc: Tensor) -> Tensor:
-        """The real signal of the layer's neurons, batch norm by this batch's statistics while training."""
-        scale = self.step(layer.inputs[0]) * self.weight_scale(layer)
+    def _potential(self, layer: Layer, acc: Tensor, step: Tensor | float) -> Tensor:
+        """The real signal of the layer's neurons in units of `step`, batch norm by this batch's statistics while training."""
+        gain = self.step(layer.inputs[0]) * self.weight_scale(layer)
         if layer.kind == "average_pool":
-            return acc * (scale / (layer.kernel[0] * layer.kernel[1]))
-        signal = acc if isinstance(scale, float) and scale == 1.0 else acc * scale
-        if self._folds_norm_into_weight(layer):
-            _, offset = self.affine(layer)
-            return signal + _along(signal, offset.float())
-        bias = self._bias(layer)
-        if bias is not None:
-            signal = signal + _along(signal, bias)
-        return self.model.get_submodule(layer.norm)(signal) if layer.norm else signal
+            return acc * (gain / (layer.kernel[0] * layer.kernel[1]) / step)
+        if layer.norm and not self._folds_norm_into_weight(layer):
+            bias = self._bias(layer)
+            return self._normed(self.model.get_submodule(layer.norm), acc if bias is None else acc + _along(acc, bias / gain), gain, step)
+        offset = self.affine(layer)[1].float() if layer.norm else self._bias(layer)
+        if isinstance(gain, float) and isinstance(step, float):
+            return acc if offset is None else acc + _along(acc, offset)
+        return _Affine.apply(acc, gain / step, None if offset is None else offset / step)
+
+    def _normed(self, norm: Any, acc: Tensor, gain: Tensor | float, step: Tensor | float) -> Tensor:
+        """`norm(acc * gain) / step` without the two extra passes: the sums are normalised as they are, by statistics and a small number in their units."""
+        if isinstance(gain, float) and isinstance(step, float):
+            return norm(acc)
+        with torch.no_grad():
+            unit = float(gain)
+            mean, variance = norm.running_mean / unit, norm.running_var / unit**2
+            if self.training:
+                norm.num_batches_tracked += 1
+        momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked.clamp(min=1))
+        one, zero = torch.ones_like(mean), torch.zeros_like(mean)
+        weight, bias = (part / step for part in (one if norm.weight is None else norm.weight, zero if norm.bias is None else norm.bias))
+        found = F.batch_norm(acc, mean, variance, weight, bias, self.training, momentum, norm.eps / unit**2)
+        if self.training:
+            with torch.no_grad():
+                norm.running_mean.copy_(mean * unit)
+                norm.running_var.copy_(variance * unit**2)
+        return found
 
     def _bias(self, layer: Layer) -> Tensor | None:
         return self.model.get_submodule(layer.module).bias if layer.module else None  # pyright: ignore[reportReturnType]
@@ -214,24 +236,43 @@ class Net(nn.Module):
 
 
 class _Round(torch.autograd.Function):
-    """`clip(round_half_up(x / step))`, the gradient passing straight through inside the range.
+    """`clip(round_half_up(u))` of potentials in steps, the gradient passing straight through inside the range.
 
-    With `count * step` downstream, autograd then gives the learned-step gradient of Esser et al. 2020, equation 3.
+    With `count * step` downstream and `u = x / step` upstream, autograd then gives the learned-step gradient of Esser et al. 2020, equation 3.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-        scaled = x / step
-        ctx.save_for_backward(scaled, step)
+    def forward(ctx: Any, potential: Tensor, low: int, high: int) -> Tensor:
+        ctx.save_for_backward(potential)
         ctx.range = (low - 0.5, high + 0.5)
-        return round_half_up(scaled).clamp_(low, high)
+        return (potential + 0.5).floor_().clamp_(low, high)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        scaled, step = ctx.saved_tensors
-        low, high = ctx.range
-        inside = gradients[0] * ((scaled > low) & (scaled < high))
-        return inside / step, -(inside * scaled).sum() / step, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (potential,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradients[0], potential, *ctx.range), None, None  # one pass: the mask and its product
+
+
+class _Affine(torch.autograd.Function):
+    """`x * gain + offset` with one gain for all and an offset per channel (dimension 1) or None: three passes there and back, where autograd takes six."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, offset: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, gain)
+        ctx.has_offset = offset is not None
+        return x * gain if offset is None else torch.addcmul(_along(x, offset), x, gain.reshape([1] * x.ndim))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, gain = ctx.saved_tensors
+        gradient = gradients[0]
+        of_gain = (gradient * x).sum() if gradient.stride() != x.stride() else torch.dot(_flat(gradient), _flat(x))
+        of_offset = gradient.sum([axis for axis in range(x.ndim) if axis != 1]) if ctx.has_offset else None
+        return gradient * gain, of_gain, of_offset
+
+
+def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x, weight) if layer.kind == "dense" else F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Module, str]:
@@ -270,6 +311,11 @@ def _fold_normalization(module: Any, mean: Tensor, std: Tensor) -> None:
         module.weight /= std.reshape(outputs, inputs, *[1] * (module.weight.ndim - 2))
         shift = -(module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight).mul(mean).sum(1)
         module.bias = nn.Parameter(shift if module.bias is None else module.bias + shift)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """All elements of a dense tensor in the order of memory, without a copy."""
+    return values.as_strided((values.numel(),), (1,))
 
 
 def _key(name: str | None) -> str:

@@ -1,9 +1,12 @@
 """Recipe: how long and how a network is trained, and which parts of the method take part."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from memspike.errors import TrainingError
+
+Precision = Literal["auto", "bf16", "fp32"]
+Regularizer = Literal["neuron_convergence", "l1", "truncated_l1", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +14,11 @@ class Recipe:
     """The default recipe; `Recipe.liu2018()` is the 2018 paper's.
 
     First `epochs` in floating point (none when weights are brought along), then `convergence_epochs` with Neuron Convergence, then
-    `finetune_epochs` in counts. `neuron_convergence` pulls signals into range first; `weight_clustering` starts from the best linear
+    `finetune_epochs` in counts. The `regularizer` pulls signals into range first ("none" skips that stage); `weight_clustering` starts from the best linear
     centres instead of the largest weight; `learned_steps` trains steps and scales (Esser et al. 2020), else they stay as found;
     `distillation` is the weight of following the floating-point network's scores. Images are moved by up to `shift` pixels
-    (None: a sixteenth of the image, rounded up) and mirrored if `flip`.
+    (None: a sixteenth of the image, rounded up) and mirrored if `flip`. `precision` is that of products while training: "bf16", "fp32", or "auto",
+    bf16 where the processor has it; whatever it is, evaluation, freezing and the program are exact.
     """
 
     epochs: int = 12
@@ -25,12 +29,13 @@ class Recipe:
     convergence_learning_rate: float = 5e-4
     finetune_learning_rate: float = 1e-3
     convergence: float = 1.0
-    neuron_convergence: bool = True
+    regularizer: Regularizer = "neuron_convergence"
     weight_clustering: bool = True
     learned_steps: bool = True
     distillation: float = 0.5
     shift: int | None = None
     flip: bool = False
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "convergence_epochs", "finetune_epochs"):
@@ -41,6 +46,9 @@ class Recipe:
                 raise TrainingError(f"{name} must be above zero, got {getattr(self, name)}")
         if self.shift is not None and self.shift < 0:
             raise TrainingError(f"shift must be zero or more pixels, got {self.shift}")
+        for name, known in (("precision", get_args(Precision)), ("regularizer", get_args(Regularizer))):
+            if getattr(self, name) not in known:
+                raise TrainingError(f"unknown {name} {getattr(self, name)!r}", cure=f"known are: {', '.join(known)}")
         if not 0 <= self.distillation <= 1:
             raise TrainingError(f"distillation must lie between 0 and 1, got {self.distillation}")
 
@@ -57,7 +65,7 @@ class Recipe:
 # What suits the reference networks, measured on two cores; anything else starts from Recipe().
 RECIPES: dict[str, Recipe] = {
     "digits_net": Recipe(epochs=60, convergence_epochs=8, finetune_epochs=40, batch_size=64),
-    "lenet": Recipe(),
-    "alexnet_cifar": Recipe(epochs=30, convergence_epochs=2, finetune_epochs=15, flip=True),
-    "resnet20": Recipe(epochs=60, convergence_epochs=2, finetune_epochs=30, flip=True),
+    "lenet": Recipe(epochs=10, finetune_epochs=6),
+    "alexnet_cifar": Recipe(epochs=30, finetune_epochs=9, flip=True),
+    "resnet20": Recipe(epochs=40, finetune_epochs=14, flip=True),
 }

@@ -1,5 +1,6 @@
 """Neuron Convergence (after Liu 2018): a regulariser that pulls signals into the range that M bits count, and the steps to start from."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,25 @@ def convergence(signals: dict[str, Tensor], bounds: dict[str, float], alpha: flo
     `bounds` give, by layer, the real value of the largest count. In units of the bound and as an average, one factor serves layers of any size;
     the paper's own is a plain sum over signals.
     """
-    total = torch.zeros((), device=next(iter(signals.values())).device)
-    for name, signal in signals.items():
-        size = signal.abs() / bounds[name]
-        total = total + (alpha * size + torch.relu(size - 1)).mean()
-    return total
+    return _averaged(lambda size: alpha * size + torch.relu(size - 1), signals, bounds)
+
+
+def l1(signals: dict[str, Tensor], bounds: dict[str, float], alpha: float = 0.1) -> Tensor:
+    """`r(o) = alpha |o|`, in units of the bound: small signals, wherever the range ends."""
+    return _averaged(lambda size: alpha * size, signals, bounds)
+
+
+def truncated_l1(signals: dict[str, Tensor], bounds: dict[str, float], alpha: float = 0.1) -> Tensor:
+    """`r(o) = alpha min(|o|, bound)`, in units of the bound: few signals, and no pull on those beyond the range."""
+    return _averaged(lambda size: alpha * size.clamp(max=1), signals, bounds)
+
+
+def _averaged(pull: Callable[[Tensor], Tensor], signals: dict[str, Tensor], bounds: dict[str, float]) -> Tensor:
+    means = [pull(signal.abs() / bounds[name]).mean() for name, signal in signals.items()]
+    return torch.stack(means).sum()
+
+
+REGULARIZERS = {"neuron_convergence": convergence, "l1": l1, "truncated_l1": truncated_l1}
 
 
 def bounds(net: Net, steps: dict[str, float]) -> dict[str, float]:

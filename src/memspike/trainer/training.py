@@ -20,7 +20,8 @@ from memspike.trainer.baselines import direct, dynamic_fixed_point
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.freeze import freeze
-from memspike.trainer.loop import Batches, Stage, Watcher, evaluate, fit, predict
+from memspike.trainer.loop import Batches, Pull, Stage, Watcher, evaluate, fit, predict
+from memspike.trainer.memory import keep_freed_memory
 from memspike.trainer.models import MODELS
 from memspike.trainer.net import Net, normalize
 from memspike.trainer.noise import DeviceNoise, Hardening
@@ -109,6 +110,8 @@ class Training:
         if mean is not None and std is not None:
             model, self.notes["normalization"] = normalize(model, traced, mean, std)
             self.net = Net(model, traced)
+        keep_freed_memory()
+        self.net.is_mixed = _is_mixed(self.recipe.precision, device)
         self.net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         _check_scores(self.net, data)
         self.net.set_bits(self.bits)  # wrong overrides are refused before hours of training
@@ -123,6 +126,14 @@ class Training:
         self.notes["accuracy_fp32"] = evaluate(self.net, self.batches.test_images, self.batches.test_labels)
         return self.net
 
+    def control(self, net: Net) -> Net:
+        """The network in floating point after as many further epochs as `counts` takes, at its rates: what those epochs alone are worth."""
+        student, recipe = copy.deepcopy(net), self.recipe
+        epochs = recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" else 0)
+        self._fit(student, Stage("control", epochs, recipe.finetune_learning_rate, weight_decay=0.0))
+        self.notes["accuracy_fp32_control"] = evaluate(student, self.batches.test_images, self.batches.test_labels)
+        return student
+
     def counts(self, net: Net) -> Net:
         """The network in counts: Neuron Convergence, Weight Clustering, then fine-tuning, as the recipe says."""
         recipe = self.recipe
@@ -134,8 +145,9 @@ class Training:
         steps = signals.best_steps(student, before) if self.bits.activation else {}
         limits = signals.bounds(student, steps) if self.bits.activation else {}
         student.set_bits(Bits(None, None))
-        if recipe.neuron_convergence and limits:
-            convergence = Stage("convergence", recipe.convergence_epochs, recipe.convergence_learning_rate, convergence=recipe.convergence, bounds=limits)
+        if recipe.regularizer != "none" and limits:
+            pull = Pull(recipe.regularizer, recipe.convergence, limits)
+            convergence = Stage("convergence", recipe.convergence_epochs, recipe.convergence_learning_rate, pull=pull)
             self._fit(student, convergence)
             after = signals.observe(student, images)
             self.notes["signals"] = signals.histograms(before, after, limits)
@@ -207,6 +219,7 @@ class Training:
         }
         bits["overrides"] = [list(o) for o in self.bits.overrides]
         own = {"data": about, "bits": bits, "recipe": self.recipe.describe(), "seed": self.seed, "curves": self.progress.curves, "device": self.device}
+        own["precision"] = "bf16" if self.net.is_mixed else "fp32"
         return {**own, "conversion": list(self.net.conversion), "pretrained": self.pretrained, "torch": torch.__version__, **self.notes}
 
     def _fit(self, net: Net, stage: Stage) -> None:
@@ -301,6 +314,13 @@ def _check_device(device: str) -> None:
         raise TrainingError(f"no device {device!r}", cure="devices: cpu, cuda")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise TrainingError("torch finds no CUDA device here", cure="use --device cpu; `memspike doctor` shows what torch can use")
+
+
+def _is_mixed(precision: str, device: str) -> bool:
+    """Whether products are taken in bfloat16 while training."""
+    if precision == "auto":
+        return torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
+    return precision == "bf16"
 
 
 def _check_data(data: Data) -> None:

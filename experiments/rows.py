@@ -1,0 +1,283 @@
+"""Rows of the tables: one finished training each, kept in a CSV file; what is there is skipped, what is half-done goes on."""
+
+import argparse
+import csv
+import io
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet as parquet
+import torch
+from numpy.typing import NDArray
+
+from memspike import datasets, storage
+from memspike.chip import Chip
+from memspike.compiler import compile as compile_network
+from memspike.files import write_text
+from memspike.mapper import map as map_program
+from memspike.network import QuantizedNetwork
+from memspike.program import Program
+from memspike.simulator import simulate
+from memspike.trainer import RECIPES, Bits, Recipe, Training, load_model
+
+RESULTS = Path(__file__).parent / "results"
+DATA = {"lenet": ("mnist", "ylecun/mnist"), "alexnet_cifar": ("cifar10", "uoft-cs/cifar10"), "resnet20": ("cifar10", "uoft-cs/cifar10")}
+SEEDS = {"lenet": 5, "alexnet_cifar": 3, "resnet20": 3}
+TITLES = {"lenet": "LeNet on MNIST", "alexnet_cifar": "AlexNet on CIFAR-10", "resnet20": "ResNet-20 on CIFAR-10"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
+
+    `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then.
+    """
+
+    name: str
+    kind: str = "trained"
+    changes: dict[str, Any] = field(default_factory=dict[str, Any])
+    activation: bool = True
+    weight: bool = True
+
+    def bits(self, number: int) -> Bits:
+        return Bits(number if self.activation else None, number if self.weight else None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished training. Accuracies are shares of all test images; `won` and `lost` are images classified rightly only by the quantised network, and
+    only by the floating-point one of the same seed; `epochs` are those after the floating-point training, which the control had too."""
+
+    table: str
+    network: str
+    data: str
+    activation_bits: str
+    weight_bits: str
+    image_bits: str
+    method: str
+    seed: int
+    epochs: int
+    accuracy_fp32: float
+    accuracy_fp32_control: float
+    accuracy_program: float
+    changed_predictions: str
+    won: int
+    lost: int
+    seconds: float
+    precision: str
+    device: str
+    version: str
+    program_digest: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.network, self.activation_bits, self.weight_bits, self.method, str(self.seed))
+
+
+def read(table: str) -> list[Row]:
+    """The finished rows of a table."""
+    path = RESULTS / f"{table}.csv"
+    if not path.exists():
+        return []
+    kinds = {item.name: cast(Callable[[str], Any], item.type) for item in fields(Row)}
+    with path.open(newline="") as file:
+        return [Row(**{name: kinds[name](value) for name, value in line.items()}) for line in csv.DictReader(file)]
+
+
+def write(table: str, rows: Iterable[Row]) -> None:
+    """All rows of a table, in an order that does not depend on when they were finished; whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([item.name for item in fields(Row)])
+    for row in sorted(rows, key=lambda row: row.key):
+        writer.writerow([f"{value:.4f}" if item.type is float else value for item in fields(Row) for value in (getattr(row, item.name),)])
+    RESULTS.mkdir(exist_ok=True)
+    write_text(RESULTS / f"{table}.csv", text.getvalue())
+
+
+class Bench:
+    """Trains what a table lacks. Floating-point networks and their controls lie in `runs` and serve every table."""
+
+    def __init__(self, table: str, title: str, methods: Sequence[Method], bits: Sequence[int], paper: dict[str, str] | None = None) -> None:
+        self.table, self.title, self.methods, self.bits, self.paper = table, title, methods, bits, paper or {}
+
+    def main(self) -> None:
+        """The command line of a table."""
+        parser = argparse.ArgumentParser(description=f"{self.title}. Finished rows are skipped; half-trained ones go on.")
+        parser.add_argument("--networks", nargs="+", default=list(DATA), choices=list(DATA))
+        parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
+        parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
+        parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
+        parser.add_argument("--device", default="cpu")
+        parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
+        asked = parser.parse_args()
+        if not asked.print:
+            for network in asked.networks:
+                self._fill(network, range(asked.seeds or SEEDS[network]), asked)
+        print(f"# {self.title}\n")
+        for line in table_lines(read(self.table), self.paper):
+            print(line)
+
+    def _fill(self, network: str, seeds: Iterable[int], asked: argparse.Namespace) -> None:
+        data: datasets.Dataset | None = None
+        for seed in seeds:
+            done = {row.key for row in read(self.table)}
+            wanted = [(method, bits) for method in self.methods for bits in self.bits if _key(network, method, bits, seed) not in done]
+            if not wanted:
+                continue
+            if data is None:
+                local, hub = DATA[network]
+                data = _load(asked.data / local, hub)
+            floating = Floating(network, seed, data, asked.runs, asked.device)
+            for method, bits in wanted:
+                row = floating.row(self.table, method, bits)
+                write(self.table, [*read(self.table), row])
+
+
+class Floating:
+    """One network trained in floating point from one seed, and what is made of it."""
+
+    def __init__(self, network: str, seed: int, data: datasets.Dataset, runs: Path, device: str) -> None:
+        self.network, self.seed, self.data, self.device = network, seed, data, device
+        self.folder = runs / f"{network}-{seed}"
+        training = self._training(RECIPES[network], Bits(), self.folder / "float", None)
+        self.net = training.floating()
+        self.accuracy = float(training.notes["accuracy_fp32"])
+        self.predictions = training.predictions(self.net)
+        self.state = self.net.model.state_dict()
+
+    def row(self, table: str, method: Method, bits: int) -> Row:
+        """Train (or round) by a method, compile, and classify all test images with the program."""
+        started = time.monotonic()
+        recipe, chosen = replace(RECIPES[self.network], **method.changes), method.bits(bits)
+        folder = self.folder / f"{method.name}-{bits}".replace(" ", "-")
+        training = self._training(recipe, chosen, folder, self.state)
+        training.floating()
+        epochs, changed = 0, ""
+        if method.kind == "trained":
+            net = training.counts(self.net)
+            epochs = recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" and chosen.activation else 0)
+            frozen, forward = training.freeze(net) if method.activation and method.weight else None, training.predictions(net)
+        else:
+            direct, fixed = training.baselines(self.net)
+            frozen, forward = (fixed if method.kind == "dynamic_fixed_point" else direct), None
+        program = compile_network(frozen) if frozen is not None else None
+        predictions = forward if program is None else self._classify(program)
+        assert predictions is not None
+        if program is not None and forward is not None:
+            changed = str(int((predictions != forward).sum()))
+        right, was_right = (found == self.data.test.labels for found in (predictions, self.predictions))
+        return Row(
+            table, self.network, self.data.name, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), _image_bits(frozen, chosen), method.name,
+            self.seed, epochs, self.accuracy, self.control(epochs), float(right.mean()), changed, int((right & ~was_right).sum()),
+            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), version("memspike"),
+            program.digest() if program else "",
+        )  # fmt: skip
+
+    def control(self, epochs: int) -> float:
+        """Accuracy in floating point after as many further epochs, at the rates of fine-tuning."""
+        if epochs == 0:
+            return self.accuracy
+        recipe = replace(RECIPES[self.network], finetune_epochs=epochs, regularizer="none")
+        training = self._training(recipe, Bits(), self.folder / f"control-{epochs}", self.state)
+        training.control(training.floating())
+        return float(training.notes["accuracy_fp32_control"])
+
+    def _classify(self, program: Program) -> NDArray[np.int64]:
+        counts = self.data.test.counts(program.input_type.type)
+        return simulate(map_program(program, _boundless()), counts).predictions
+
+    def _training(self, recipe: Recipe, bits: Bits, folder: Path, state: dict[str, torch.Tensor] | None) -> Training:
+        channels, classes = self.data.train.images.shape[1], len(self.data.classes)
+        model = load_model(self.network, channels, classes, self.seed)
+        return Training(
+            model, self.data, name=self.network, bits=bits, recipe=recipe, seed=self.seed, pretrained=state, folder=folder, device=self.device,
+            watcher=Watcher(f"{folder.parent.name}/{folder.name}"),
+        )  # fmt: skip
+
+
+class Watcher:
+    """One line per epoch, on stderr."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self._started = what, time.monotonic()
+
+    def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None: ...
+
+    def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+        seconds = time.monotonic() - self._started
+        print(f"{self.what}: {stage} {epoch}/{epochs}, loss {loss:.4f}, {accuracy:.2%} of the test images, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def table_lines(rows: Sequence[Row], paper: dict[str, str]) -> list[str]:
+    """A Markdown table: a line per network, bits and method, means and standard deviations over seeds, losses in points; `paper` by network and bits."""
+    heads = ("network, data", "activation / weight bits", "method", "seeds", "fp32", "fp32, same further epochs", "program", "loss, points", "won : lost")
+    heads += ("predictions that compiling changed", "paper's loss")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.key[:-1], []).append(row)
+    for members in groups.values():
+        first = members[0]
+        losses = [100 * (row.accuracy_fp32_control - row.accuracy_program) for row in members]
+        changed = sum(int(row.changed_predictions or 0) for row in members) if first.changed_predictions else "-"
+        cells = [
+            f"{TITLES[first.network].split(' on ')[0]}, {first.data}",
+            f"{first.activation_bits} / {first.weight_bits}",
+            first.method,
+            len(members),
+            *(_spread([100 * getattr(row, name) for row in members]) for name in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program")),
+            _spread(losses),
+            f"{sum(row.won for row in members)} : {sum(row.lost for row in members)}",
+            changed,
+            paper.get(f"{first.network} {first.activation_bits}", "-"),
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = statistics.mean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def _load(folder: Path, hub: str) -> datasets.Dataset:
+    """The local copy if there is one, else the hub's; a copy recompressed as JPEG carries that in its name."""
+    if not folder.is_dir():
+        return datasets.load(hub)
+    data = datasets.load(folder)
+    path = next(folder.glob("**/test*.parquet"))
+    image = next(parquet.ParquetFile(path).iter_batches(1)).to_pylist()[0]
+    is_jpeg = next(value for value in image.values() if isinstance(value, dict))["bytes"].startswith(b"\xff\xd8")
+    name = {"mnist": "MNIST", "cifar10": "CIFAR-10"}[folder.name]
+    return replace(data, name=f"{name} (JPEG)" if is_jpeg else name)
+
+
+def _key(network: str, method: Method, bits: int, seed: int) -> tuple[str, ...]:
+    chosen = method.bits(bits)
+    return (network, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), method.name, str(seed))
+
+
+def _image_bits(frozen: QuantizedNetwork | None, bits: Bits) -> str:
+    return str(frozen.input_type.bits if frozen is not None else bits.activation or "fp32")
+
+
+def _device(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
+
+
+def _boundless() -> Chip:
+    """A chip on which any network fits: only the integers are wanted here."""
+    chip = storage.load_chip("predictive")
+    return replace(chip, name="boundless", crossbar=replace(chip.crossbar, rows=4096, columns=4096))

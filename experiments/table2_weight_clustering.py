@@ -1,0 +1,16 @@
+"""Table 2: Weight Clustering alone: weights of 5 to 2 bits, activations in floating point, with and without.
+
+Run: python experiments/table2_weight_clustering.py [--networks lenet] [--seeds 5]
+"""
+
+from rows import Bench, Method
+
+ALONE = {"learned_steps": False, "distillation": 0.0, "regularizer": "none"}
+METHODS = [
+    Method("direct rounding", kind="direct", activation=False),
+    Method("Weight Clustering", changes=ALONE, activation=False),
+    Method("fine-tuned, largest weight on the largest integer", changes={**ALONE, "weight_clustering": False}, activation=False),
+]
+
+if __name__ == "__main__":
+    Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2)).main()

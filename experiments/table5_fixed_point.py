@@ -1,0 +1,11 @@
+"""Table 5: 8-bit dynamic fixed point (Gysel et al., Ristretto), the design that is replaced.
+
+Run: python experiments/table5_fixed_point.py [--networks lenet] [--seeds 5]
+"""
+
+from rows import Bench, Method
+
+METHODS = [Method("dynamic fixed point", kind="dynamic_fixed_point")]
+
+if __name__ == "__main__":
+    Bench("table5_fixed_point", "8-bit dynamic fixed point", METHODS, bits=(8,)).main()

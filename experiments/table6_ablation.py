@@ -1,0 +1,17 @@
+"""Table 6: the default recipe with one ingredient removed at a time.
+
+Run: python experiments/table6_ablation.py [--networks lenet] [--seeds 5]
+"""
+
+from rows import Bench, Method
+
+METHODS = [
+    Method("default recipe"),
+    Method("without Neuron Convergence", changes={"regularizer": "none"}),
+    Method("without Weight Clustering", changes={"weight_clustering": False}),
+    Method("without learned steps", changes={"learned_steps": False}),
+    Method("without distillation", changes={"distillation": 0.0}),
+]
+
+if __name__ == "__main__":
+    Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2)).main()
