@@ -68,6 +68,7 @@ class Order:
     check_images: int | None = None
     seed: int = 0
     device: str = "cpu"
+    compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def start_training(order: Order, data: datasets.Dataset, folder: Path | None, li
     pretrained = trainer.load_weights(Path(order.weights)) if order.weights else None
     return trainer.Training(
         model, data, name=order.model.replace(":", "."), bits=bits, recipe=replace(recipe, **order.changes), seed=order.seed,
-        pretrained=pretrained, mean=order.mean, std=order.std, folder=folder, device=order.device, watcher=listener,
+        pretrained=pretrained, mean=order.mean, std=order.std, folder=folder, device=order.device, compiled=order.compiled, watcher=listener,
     )  # fmt: skip
 
 

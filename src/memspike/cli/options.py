@@ -104,6 +104,9 @@ HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training",
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
 DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="cpu or cuda.")]
+Compiled = Annotated[
+    bool, typer.Option("--compile", rich_help_panel="Training", help="Compile the training step (torch.compile): a minute or more at first, then faster.")
+]
 ChipName = Annotated[str, typer.Option("--chip", help="Chip: predictive, liu2018, or a .toml file (see memspike chips).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -113,7 +116,7 @@ def training_order(
     image_bits: ImageBits = None, layer_bits: LayerBits = None, grid: Grid = GridName.symmetric, weights: Weights = None, mean: Mean = None, std: Std = None,
     method: Method = MethodName.default, epochs: Epochs = None, convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None,
     batch_size: BatchSize = None, learning_rate: LearningRate = None, flip: Flip = None, for_cells: ForCells = None, for_time: ForTime = None,
-    hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu",
+    hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu", compiled: Compiled = False,
 ) -> "Order":  # fmt: skip
     """The part of an order that `run` and `train` share; its parameters are their options."""
     from memspike.line import Order
@@ -126,7 +129,7 @@ def training_order(
         model=model, data=data, activation_bits=activation_bits or bits, weight_bits=weight_bits or bits, image_bits=image_bits,
         layer_bits=_layer_bits(layer_bits), grid=grid.value, weights=str(weights) if weights else None, mean=_numbers(mean, "--mean"),
         std=_numbers(std, "--std"), method=method.value, changes={k: v for k, v in changes.items() if v is not None}, seed=seed, device=device,
-        cells=for_cells, time=seconds(for_time), hardening_epochs=hardening_epochs,
+        cells=for_cells, time=seconds(for_time), hardening_epochs=hardening_epochs, compiled=compiled,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from memspike.trainer.net import Net
 from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
+Forward = Callable[..., Tensor]  # a Net, or what a compiler made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,11 @@ def _shifted(images: Tensor, shift: int, rng: np.random.Generator) -> Tensor:
     return padded[image, channel, rows, columns]
 
 
-def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher) -> None:
+def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, *, compiled: bool = False) -> None:
     """Train `net` through `stage`, from the folder's checkpoint of this stage if there is one; `progress` is changed in place.
 
-    An epoch is `batches.num_steps` whole batches; images left over wait for another epoch's order. Raises TrainingError when nothing can be trained.
+    An epoch is `batches.num_steps` whole batches; images left over wait for another epoch's order. Raises TrainingError when nothing can be trained, or when
+    the step cannot be `compiled`.
     """
     _check(net, stage, batches)
     optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True)
@@ -120,6 +122,7 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
     else:
         progress.stage, progress.epoch, progress.step, progress.loss_sum = stage.name, 0, 0, 0.0
     saved = time.monotonic()
+    forward: Forward = torch.compile(net) if compiled else net
     rate = _rate(stage, stage.epochs * batches.num_steps)
     while progress.epoch < stage.epochs:
         net.train()
@@ -128,7 +131,7 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
                 group["lr"] = rate(progress.epoch * batches.num_steps + step)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(_generator(batches.seed, stage.name, progress.epoch, step, 7).integers(2**62)))
-                loss = _loss(net, stage, images, labels)
+                loss = _loss(forward, stage, images, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -181,7 +184,7 @@ def _rate(stage: Stage, num_steps: int) -> Callable[[int], float]:
     return rate
 
 
-def _loss(net: Net, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
+def _loss(net: Forward, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
     signals: dict[str, Tensor] | None = {} if stage.pull else None
     scores = net(images, keep=signals)
     loss = F.cross_entropy(scores, labels)

@@ -163,7 +163,7 @@ class Net(nn.Module):
         """The layer's weights, as integers (with straight-through gradients) when weights have bits."""
         weight = self.weight_before_rounding(layer)
         largest = self.bits.largest_weight(layer.name)
-        return weight if largest is None else _Round.apply(_Affine.apply(weight, 1 / self.weight_scale(layer), None), -largest, largest)
+        return weight if largest is None else _Round.apply(_affine(weight, 1 / self.weight_scale(layer), None), -largest, largest)
 
     def weight_before_rounding(self, layer: Layer) -> Tensor:
         module: Any = self.model.get_submodule(layer.module or "")
@@ -187,12 +187,14 @@ class Net(nn.Module):
         offset = self.affine(layer)[1].float() if layer.norm else self._bias(layer)
         if isinstance(gain, float) and isinstance(step, float):
             return acc if offset is None else acc + _along(acc, offset)
-        return _Affine.apply(acc, gain / step, None if offset is None else offset / step)
+        return _affine(acc, gain / step, None if offset is None else offset / step)
 
     def _normed(self, norm: Any, acc: Tensor, gain: Tensor | float, step: Tensor | float) -> Tensor:
         """`norm(acc * gain) / step` without the two extra passes: the sums are normalised as they are, by statistics and a small number in their units."""
         if isinstance(gain, float) and isinstance(step, float):
             return norm(acc)
+        if torch.compiler.is_compiling():  # a compiler fuses the passes by itself, and cannot see through float()
+            return norm(acc * gain) / step
         with torch.no_grad():
             unit = float(gain)
             mean, variance = norm.running_mean / unit, norm.running_var / unit**2
@@ -273,6 +275,13 @@ class _Affine(torch.autograd.Function):
 
 def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x, weight) if layer.kind == "dense" else F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _affine(x: Tensor, gain: Tensor, offset: Tensor | None) -> Tensor:
+    """`x * gain + offset`; a compiler makes one pass of it."""
+    if torch.compiler.is_compiling():
+        return x * gain if offset is None else x * gain + _along(x, offset)
+    return _Affine.apply(x, gain, offset)
 
 
 def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Module, str]:

@@ -72,6 +72,7 @@ class Training:
         pretrained: state dict to start from; the floating-point stage is then skipped.
         mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
         folder: where checkpoints go; None keeps none. device: "cpu" or "cuda".
+        compiled: train through torch.compile, which needs a C++ compiler and a minute or more; sums are then rounded in another order.
     """
 
     def __init__(
@@ -88,11 +89,12 @@ class Training:
         std: tuple[float, ...] | None = None,
         folder: Path | None = None,
         device: str = "cpu",
+        compiled: bool = False,
         watcher: Watcher | None = None,
     ) -> None:
         self.name = name or type(model).__name__.lower()
         self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), seed
-        self.data, self.device, self.watcher = data, device, watcher or Silence()
+        self.data, self.device, self.compiled, self.watcher = data, device, compiled, watcher or Silence()
         _check_device(device)
         _check_data(data)
         self.pretrained = pretrained is not None
@@ -122,7 +124,7 @@ class Training:
     def floating(self) -> Net:
         """The network in floating point, trained (or as brought along)."""
         stage = Stage("float", 0 if self.pretrained else self.recipe.epochs, self.recipe.learning_rate)
-        fit(self.net, stage, self.batches, self.folder, self.progress, self.watcher)
+        self._fit(self.net, stage)
         self.notes["accuracy_fp32"] = evaluate(self.net, self.batches.test_images, self.batches.test_labels)
         return self.net
 
@@ -218,12 +220,20 @@ class Training:
             "grid": self.bits.grid,
         }
         bits["overrides"] = [list(o) for o in self.bits.overrides]
-        own = {"data": about, "bits": bits, "recipe": self.recipe.describe(), "seed": self.seed, "curves": self.progress.curves, "device": self.device}
+        own = {
+            "data": about,
+            "bits": bits,
+            "recipe": self.recipe.describe(),
+            "seed": self.seed,
+            "curves": self.progress.curves,
+            "device": self.device,
+            "compiled": self.compiled,
+        }
         own["precision"] = "bf16" if self.net.is_mixed else "fp32"
         return {**own, "conversion": list(self.net.conversion), "pretrained": self.pretrained, "torch": torch.__version__, **self.notes}
 
     def _fit(self, net: Net, stage: Stage) -> None:
-        fit(net, stage, self.batches, self.folder, self.progress, self.watcher)
+        fit(net, stage, self.batches, self.folder, self.progress, self.watcher, compiled=self.compiled)
 
     def _batches(self, shape: tuple[int, ...]) -> Batches:
         shift = self.recipe.shift if self.recipe.shift is not None else -(-shape[-1] // 16)
@@ -238,7 +248,18 @@ class Training:
 
     def _key(self, model: nn.Module, *normalization: tuple[float, ...] | None) -> str:
         shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
-        about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained, normalization)
+        about = (
+            self.name,
+            shapes,
+            self.net.layers,
+            self.data.digest,
+            self.bits,
+            self.recipe,
+            self.seed,
+            self.pretrained,
+            normalization,
+            *["compiled"] * self.compiled,
+        )
         digest = hashlib.sha256(repr(about).encode())
         if self.pretrained:
             for value in model.state_dict().values():
