@@ -104,6 +104,7 @@ HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training",
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
 DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="cpu or cuda.")]
+SimulateOn = Annotated[str, typer.Option("--device", help="cpu; or cuda, for fidelities ideal and spike. It never changes a result.")]
 ChipName = Annotated[str, typer.Option("--chip", help="Chip: predictive, liu2018, or a .toml file (see memspike chips).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

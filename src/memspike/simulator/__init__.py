@@ -29,7 +29,7 @@ from memspike.simulator.spike import Spike
 from memspike.simulator.walk import Ran
 from memspike.simulator.written import faults_of, written
 
-__all__ = ["check", "faults_of", "simulate", "written"]
+__all__ = ["check", "check_device", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
 _CHUNK_ELEMENTS = {"ideal": 1 << 22, "spike": 1 << 20, "analog": 1 << 20}  # of the largest value of one chunk: it should stay in the cache
@@ -77,7 +77,7 @@ def simulate(
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
     _check_options(fidelity, encoder, kind)
-    _check_device(device, fidelity)
+    check_device(device, fidelity)
     drawn = _raster_layers(mapping, fidelity, raster, len(images))
     size = chunk_size(program, _CHUNK_ELEMENTS[fidelity], batch_size)
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
@@ -130,7 +130,7 @@ def check(
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
     _check_options("spike", encoder, kind)
-    _check_device(device, "spike")
+    check_device(device, "spike")
     names = frozenset(op.out for op in program.ops)
     differing = Counter({op.out: 0 for op in program.ops})
     with exact_arithmetic():
@@ -168,7 +168,8 @@ def _machine(
             return Analog(mapping, encoder, neuron, seed, time, layers)
 
 
-def _check_device(device: str, fidelity: str) -> None:
+def check_device(device: str, fidelity: str) -> None:
+    """Raises SimulationError for a device that is unknown, not there, or unable to run the fidelity."""
     if device not in ("cpu", "cuda"):
         raise SimulationError(f"unknown device {device!r}", cure="known are: cpu, cuda")
     if device == "cuda" and fidelity == "analog":

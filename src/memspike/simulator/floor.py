@@ -94,14 +94,12 @@ def line_of(fire: Fire, low: int, high: int, acc_low: int, acc_high: int, dtype:
     return Line(slope, offset, low, high) if is_right.all() else None
 
 
-def steps_of(fire: Fire, low: int, high: int, acc_low: int, acc_high: int) -> Integers:
-    """The sums, each once and in order, just below and at every step of every channel that lies between `acc_low` and `acc_high`, and these two."""
+def sums_at_steps(fire: Fire, low: int, high: int, acc_low: int, acc_high: int) -> Integers:
+    """For each channel the sums just below and at every step of its count, `[channels, 2 * (high - low)]`, none outside `acc_low` to `acc_high`."""
     steps, _ = _steps_and_slack(fire, low, high)
-    ends = np.array([acc_low, acc_high])
     if steps is None:
-        return ends
-    around = np.concatenate([steps.ravel() - 1, steps.ravel()])
-    return np.unique(np.concatenate([around[(around >= acc_low) & (around <= acc_high)], ends]))
+        raise ValueError("a fire without a line has no table of steps")
+    return np.concatenate([steps - 1, steps], axis=1).clip(acc_low, acc_high)
 
 
 def _steps_and_slack(fire: Fire, low: int, high: int) -> tuple[Integers, NDArray[np.float64]] | tuple[None, None]:

@@ -19,14 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memspike.integer import Integers, IntType
+from memspike.integer import IntType
 from memspike.ops import Conv2d, Dense, Fire, TensorType
-from memspike.simulator.floor import Floor, Line, line_of, steps_of
-from memspike.simulator.kernels import Bounds, Linear, channels_first, channels_last, to_numpy
+from memspike.simulator.floor import Line, line_of, sums_at_steps
+from memspike.simulator.kernels import Linear, bounds_of, channels_first, channels_last, to_numpy
 
 MAX_SUM = 1 << 24
 MAX_PROOF = 1 << 26  # elements of the table on which a layer's steps are tried
 _INT16 = 32767
+_LARGE = 127  # as weight and as count: two such products fit 16 bits
+_TOGETHER = 128  # channels whose steps are tried at once
 
 
 Image = tuple[int, ...] | None
@@ -35,7 +37,7 @@ Image = tuple[int, ...] | None
 class Product:
     """`sum k * c` of a Conv2d or Dense, float32 `[n, ...]`; with a line, the counts that it makes of the sums, in int8 or uint8.
 
-    Takes uint8 counts `[n, ...]`. A Dense may also read images `[n, channels, rows, columns]` of the shape `image`, as if they had been flattened.
+    Takes uint8 counts `[n, ...]`. With `image` a Dense reads images `[n, *image]`, as if they had been flattened.
     """
 
     def __init__(self, op: Conv2d | Dense, line: Line | None = None, dtype: torch.dtype = torch.float32, image: Image = None) -> None:
@@ -50,19 +52,17 @@ class Product:
             # a clone, because with one channel torch takes any layout for this one and oneDNN does not
             self._packed = _onednn().qconv_prepack(weight.clone(memory_format=torch.channels_last), self._scale, 1.0, 0, *self._window, None)
         else:
-            self._packed_flat = _onednn().qlinear_prepack(weight, None)
-            self._packed = self._packed_flat
             if image is not None:
-                self._packed = _onednn().qlinear_prepack(channels_last(weight.reshape(channels, *image)).reshape(channels, -1), None)
+                weight = channels_last(weight.reshape(channels, *image)).reshape(channels, -1)
+            self._packed = _onednn().qlinear_prepack(weight, None)
 
     def __call__(self, counts: Tensor) -> Tensor:
         given = (self._scale, self._zeros, self._bias)
         if isinstance(self.op, Conv2d):
             x = counts.contiguous(memory_format=torch.channels_last)
             return _onednn().qconv2d_pointwise(x, 1.0, 0, self._packed, *given, *self._window, 1.0, 0, self.dtype, *self._post)
-        packed = self._packed if counts.ndim == 4 else self._packed_flat
         x = channels_last(counts).reshape(len(counts), -1)
-        return _onednn().qlinear_pointwise(x, 1.0, 0, packed, *given, 1.0, 0, self.dtype, *self._post)
+        return _onednn().qlinear_pointwise(x, 1.0, 0, self._packed, *given, 1.0, 0, self.dtype, *self._post)
 
     def note(self) -> str:
         """Its arithmetic, in words."""
@@ -116,7 +116,7 @@ def fits(op: Conv2d | Dense, x: IntType) -> bool:
     largest = int(np.abs(op.weight).max())
     if x.signed or x.bits > 8 or op.weight.min() < -128 or op.weight.max() > 127 or (isinstance(op, Dense) and op.groups > 1):
         return False
-    return Bounds(op, x).largest * x.max < MAX_SUM and (2 * largest * x.max <= _INT16 or _has_vnni())
+    return bounds_of(op, x).largest * x.max < MAX_SUM and (2 * largest * x.max <= _INT16 or _has_vnni())
 
 
 def sums(op: Conv2d | Dense, x: TensorType, image: Image = None) -> Product | Banded | None:
@@ -134,7 +134,7 @@ def counts(
     dtype = dtype or (torch.int8 if low < 0 else torch.uint8)
     if low < torch.iinfo(dtype).min or high > torch.iinfo(dtype).max or not (is_available() and fits(op, x.type)):
         return None
-    bounds = Bounds(op, x.type)
+    bounds = bounds_of(op, x.type)
     line = line_of(fire, low, high, bounds.low, bounds.high, torch.float32, to_nearest=True)
     if line is None or not _steps_hold(op, x.type, fire, line, dtype):
         return None
@@ -150,56 +150,51 @@ def _made(op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Imag
 
 
 def _steps_hold(op: Conv2d | Dense, x: IntType, fire: Fire, line: Line, dtype: torch.dtype) -> bool:
-    """Try the line in this machine's kernel on every sum next to a step.
+    """Try the line in this machine's kernel on every sum next to a step of each channel.
 
-    The kernel gets weights from which any sum can be put together, the same for all channels, none larger than the layer's own.
+    The kernel gets inputs of its own for each channel, from whose weights any sum can be put together; these saturate nowhere either.
     """
-    bounds, large = Bounds(op, x), max(1, int(np.abs(op.weight).max()) - 1)  # -128 has no opposite
-    wanted = steps_of(fire, line.low, line.high, bounds.low, bounds.high)
-    ways = -(-int(np.abs(wanted).max()) // (large * x.max))  # inputs of the large weight
-    ones = -(-large // x.max)  # inputs of weight 1 for what is left
-    if len(wanted) * max(2 * (ways + ones), len(op.weight)) > MAX_PROOF:
+    bounds, channels = bounds_of(op, x), len(op.weight)
+    wanted = sums_at_steps(fire, line.low, line.high, bounds.low, bounds.high)
+    ways = -(-int(np.abs(wanted).max()) // _LARGE**2)
+    if wanted.size * _TOGETHER * 2 * (ways + 1) > MAX_PROOF:
         return False
-    whole, rest = np.divmod(np.abs(wanted), large)
-    inputs = np.concatenate([_spread(whole, ways, x.max), _spread(rest, ones, x.max)], axis=1)
-    rows = np.concatenate([np.where(side[:, None], inputs, 0) for side in (wanted > 0, wanted < 0)], axis=1).astype(np.uint8)
-    row = np.concatenate([np.full(ways, large), np.ones(ones, np.int64)])
-    weight = np.tile(np.concatenate([row, -row]), (len(op.weight), 1))
-    if isinstance(op, Conv2d):
-        side = 8  # pixels; the kernel's inner loop runs along them
-        rows = np.pad(rows, ((0, -len(rows) % side**2), (0, 0))).reshape(-1, side, side, rows.shape[1])
-        probe = Conv2d(op.out, op.inputs, weight[:, :, None, None], op.weight_type)
-    else:
-        probe = Dense(op.out, op.inputs, weight, op.weight_type)
-    product = _made(probe, line, dtype)
-    if product is None:
-        return False
-    got = channels_last(product(channels_first(torch.from_numpy(rows)))).reshape(-1, len(op.weight))[: len(wanted)]
-    unclipped = replace(fire, type=IntType(63, signed=True))
-    meant = unclipped.evaluate(np.repeat(wanted[:, None], len(op.weight), axis=1)).clip(line.low, line.high)
-    return np.array_equal(to_numpy(got), meant)
-
-
-def _spread(number: Integers, ways: int, most: int) -> Integers:
-    """Each number as a row of `ways` addends up to `most`, as few as possible: `[numbers, ways]`."""
-    return np.clip(number[:, None] - most * np.arange(ways)[None, :], 0, most)
+    whole, rest = np.divmod(np.abs(wanted), _LARGE)
+    inputs = np.concatenate([np.clip(whole[..., None] - _LARGE * np.arange(ways), 0, _LARGE), rest[..., None]], axis=2)
+    inputs = np.concatenate([np.where(side[..., None], inputs, 0) for side in (wanted > 0, wanted < 0)], axis=2).astype(np.uint8)
+    each = np.concatenate([[_LARGE] * ways, [1], [-_LARGE] * ways, [-1]])
+    meant = replace(fire, type=IntType(63, signed=True)).evaluate(wanted.T).clip(line.low, line.high)
+    for start in range(0, channels, _TOGETHER):
+        part = slice(start, min(start + _TOGETHER, channels))
+        weight = np.kron(np.eye(part.stop - start, dtype=np.int64), each)
+        rows = inputs[part].transpose(1, 0, 2).reshape(wanted.shape[1], -1)
+        if isinstance(op, Conv2d):
+            rows = np.pad(rows, ((0, -len(rows) % 64), (0, 0))).reshape(-1, 8, 8, rows.shape[1])  # pixels, along which the kernel's inner loop runs
+            probe = Conv2d(op.out, op.inputs, weight[:, :, None, None], op.weight_type)
+        else:
+            probe = Dense(op.out, op.inputs, weight, op.weight_type)
+        product = _made(probe, replace(line, slope=line.slope[part], offset=line.offset[part]), dtype)
+        if product is None:
+            return False
+        got = channels_last(product(channels_first(torch.from_numpy(rows)))).reshape(-1, part.stop - start)[: len(meant)]
+        if not np.array_equal(to_numpy(got), meant[:, part]):
+            return False
+    return True
 
 
 def _agrees(product: Product | Banded, x: TensorType, image: Image, fire: Fire | None) -> bool:
     """Whether the layer gives what slower arithmetic gives: on counts at random, on all at their most, and where they raise some channel most."""
     op, line, most = product.op, product.line, x.type.max
-    images = np.full((6, *x.shape), most)
+    images = np.full((4, *x.shape), most, np.uint8)
     images[0] = np.random.default_rng(0).integers(0, most + 1, x.shape)
     raising = op.weight.reshape(op.groups, -1, op.weight.shape[1], op.weight[0, 0].size).sum(axis=3) > 0  # [groups, channels, inputs]
-    for number in range(2, 6):
-        images[number] *= raising[:, (number - 2) % raising.shape[1]].reshape(-1, *[1] * (len(x.shape) - 1))
-    given = torch.from_numpy(images.astype(np.uint8))
-    meant = Linear(op, x.type)(given)
+    for number in (2, 3):
+        images[number] *= raising[:, number % raising.shape[1]].reshape(-1, *[1] * (len(x.shape) - 1))
+    given = torch.from_numpy(images)
+    meant = to_numpy(Linear(op, x.type)(given))
     if fire is not None and line is not None:
-        bounds = Bounds(op, x.type)
-        meant = Floor(fire, line.low, line.high, bounds.low, bounds.high, meant.ndim - 1)(meant)
-    found = product(given if image is None else given.reshape(-1, *image))
-    return torch.equal(found.to(torch.float64), meant.to(torch.float64))
+        meant = replace(fire, type=IntType(63, signed=True)).evaluate(meant).clip(line.low, line.high)
+    return np.array_equal(to_numpy(product(given if image is None else given.reshape(-1, *image))), meant)
 
 
 def _has_vnni() -> bool:

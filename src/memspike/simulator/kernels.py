@@ -7,7 +7,9 @@ whatever the order of summation, the number of threads or the use of fused multi
 import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,15 +72,24 @@ def channels_first(values: Tensor) -> Tensor:
     return values.movedim(-1, 1) if values.ndim == 4 else values
 
 
+@dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the sums of a Conv2d or Dense can be for counts of type `x`: `low` to `high`; `largest` is the greatest `sum |k|` of a channel."""
+    """What the sums of a Conv2d or Dense can be: `low` to `high`; `largest` is the greatest `sum |k|` of a channel."""
 
-    def __init__(self, op: Conv2d | Dense, x: IntType) -> None:
-        rows = op.weight.reshape(len(op.weight), -1)
-        plus, minus = ([int(total) for total in half.sum(axis=1)] for half in (rows.clip(min=0), rows.clip(max=0)))
-        self.low = min(n * x.max + p * x.min for p, n in zip(plus, minus, strict=True))
-        self.high = max(p * x.max + n * x.min for p, n in zip(plus, minus, strict=True))
-        self.largest = max(p - n for p, n in zip(plus, minus, strict=True))
+    low: int
+    high: int
+    largest: int
+
+
+@functools.lru_cache(maxsize=8)  # asked several times of one layer, in turn
+def bounds_of(op: Conv2d | Dense, x: IntType) -> Bounds:
+    """The bounds of the op's sums for counts of type `x`."""
+    rows = op.weight.reshape(len(op.weight), -1)
+    net, gross = rows.sum(axis=1), np.abs(rows).sum(axis=1)
+    # Python's integers, because a product may pass int64
+    halves = [(int(total + size) // 2, int(total - size) // 2) for total, size in zip(net, gross, strict=True)]
+    low, high = min(n * x.max + p * x.min for p, n in halves), max(p * x.max + n * x.min for p, n in halves)
+    return Bounds(low, high, max(p - n for p, n in halves))
 
 
 class Linear:
@@ -86,7 +97,7 @@ class Linear:
 
     def __init__(self, op: Conv2d | Dense, x: IntType, device: str = "cpu") -> None:
         self.op = op
-        self.dtype = carrier(magnitude_of(x) * Bounds(op, x).largest)
+        self.dtype = carrier(magnitude_of(x) * bounds_of(op, x).largest)
         self._weight = torch.from_numpy(op.weight.copy()).to(device, self.dtype)
 
     def __call__(self, counts: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from memspike.ops import Conv2d, Dense, Fire, TensorType
 from memspike.simulator import int8
 from memspike.simulator.encode import MAX_TIMESTEPS, Window
 from memspike.simulator.floor import Floor
-from memspike.simulator.kernels import Bounds, Linear, carrier, channels_last, magnitude_of, stored
+from memspike.simulator.kernels import Linear, bounds_of, carrier, channels_last, magnitude_of, stored
 
 MAX_RASTER = 1 << 28  # spikes of one image; a quarter of a gigabyte
 BLOCK = 1 << 21  # bytes of what the neurons of a layer want over several timesteps: about what a cache holds, and enough for one call to be worth it
@@ -38,7 +38,7 @@ class Layer:
     def __init__(self, op: Conv2d | Dense, x: TensorType, out: tuple[int, ...], image: int8.Image = None, device: str = "cpu") -> None:
         self.op, self.x, self.out, self.image, self.device = op, x, out, image, device
         self.num_timesteps = x.type.num_timesteps
-        bounds = Bounds(op, x.type)
+        bounds = bounds_of(op, x.type)
         self.low, self.high = bounds.low, bounds.high
         self.magnitude = bounds.largest * magnitude_of(x.type)
         self.dtype = carrier(self.magnitude)  # carries a whole window's sums
