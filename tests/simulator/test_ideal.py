@@ -12,10 +12,11 @@ from memspike.integer import IntType
 from memspike.mapper import map as map_program
 from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, TensorType
 from memspike.program import Program
-from memspike.simulator import simulate
+from memspike.simulator import check, simulate
 from memspike.simulator.floor import Floor
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import exact_arithmetic
+from random_programs import programs
 from small_programs import fire, small_network, weights
 
 
@@ -81,6 +82,38 @@ def test_short_cuts_that_a_user_allows_elsewhere_change_nothing():
     finally:
         torch.set_float32_matmul_precision("highest")
     assert np.array_equal(result.outputs, program.evaluate(images))
+
+
+@settings(max_examples=40, deadline=None)
+@given(programs(), st.integers(1, 5))
+def test_nothing_is_left_behind_on_another_device(program, number):
+    """On torch's device "meta", which computes no values but refuses to mix: every constant and intermediate lies where the images do, as on CUDA."""
+    images = torch.zeros((number, *program.input_type.shape), dtype=torch.uint8, device="meta")
+    with exact_arithmetic():
+        machine = Ideal(program, device="meta")
+        values = machine.run(images, set(program.types)).values
+    assert not any("int8" in note for note in machine.notes())
+    for name, type in program.types.items():
+        assert values[name].device.type == "meta" and values[name].shape == (number, *type.shape)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    mapping, images = map_program(small_network(), test_chip()), np.zeros((1, 2, 8, 8), np.int64)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SimulationError, match="no CUDA device is available\n  install a CUDA build of torch"):
+        simulate(mapping, images, device="cuda")
+    with pytest.raises(SimulationError, match="unknown device 'tpu'\n  known are: cpu, cuda"):
+        check(mapping, images, device="tpu")
+    with pytest.raises(SimulationError, match="fidelity 'analog' runs on the processor only"):
+        simulate(mapping, images, fidelity="analog", device="cuda")
+
+
+def test_cuda_gets_no_transforms():
+    """cuDNN may choose Winograd's or Fourier's, which round; it comes back afterwards."""
+    before = torch.backends.cudnn.enabled
+    with exact_arithmetic():
+        assert not torch.backends.cudnn.enabled and torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.enabled == before
 
 
 def test_result_keeps_what_was_asked_for():

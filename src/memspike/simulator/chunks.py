@@ -19,6 +19,7 @@ from memspike.simulator.kernels import carrier_of, channels_first, channels_last
 
 MAX_CHUNK = 256
 MEMORY = 1 << 30  # bytes of all chunks that are being computed
+BLOCKS = 1 << 24  # bytes that a thread may need beside its images, for several timesteps of a layer at once
 R = TypeVar("R")
 
 
@@ -27,14 +28,14 @@ def chunk_size(program: Program, max_elements: int, batch_size: int | None) -> i
     if batch_size is not None and batch_size < 1:
         raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
     largest = max(math.prod(type.shape) for type in program.types.values())
-    by_memory = MEMORY // (_num_workers(program) * bytes_per_image(program))
+    by_memory = (MEMORY // _num_workers(program) - BLOCKS) // bytes_per_image(program)
     return batch_size or min(MAX_CHUNK, max(1, min(by_memory, max_elements // largest)))
 
 
 def bytes_per_image(program: Program) -> int:
     """The most that one image takes while its ops are computed: the values that wait for a reader, and one op at work on its slowest route.
 
-    That route carries its inputs and sums in floats, reorders both, and makes counts of the sums in a second copy. Where no float is wide
+    That route carries its inputs and sums in floats or int64, reorders both, and makes counts of the sums in further copies. Where no float is wide
     enough, every window of the image is copied as int64.
     """
     last_reader = {name: op.out for op in program.ops for name in op.inputs}
@@ -43,7 +44,7 @@ def bytes_per_image(program: Program) -> int:
     for op in program.ops:
         inputs, out = [program.types[name] for name in op.inputs], program.types[op.out]
         wide = max(_carried(type) for type in (*inputs, out))
-        working = wide * (2 * sum(math.prod(type.shape) for type in inputs) + 4 * math.prod(out.shape))
+        working = wide * (4 * sum(math.prod(type.shape) for type in inputs) + 6 * math.prod(out.shape))
         if isinstance(op, Conv2d | Dense) and carrier_of(out.type) == torch.int64:
             working += 2 * wide * math.prod(op.weight.shape[1:]) * op.groups * math.prod(out.shape[1:])
         waiting[op.out] = _bytes(out)
@@ -64,7 +65,8 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
     dtype = stored(program.input_type.type)
 
     def one(start: int) -> R:
-        chunk = torch.from_numpy(np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64))
+        counts = np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
+        chunk = torch.from_numpy(counts if counts.flags.writeable else counts.copy())  # torch warns of arrays that it could write to
         with torch.inference_mode():  # it belongs to the thread that enters it
             return run(channels_first(channels_last(chunk.to(device, dtype))), start)
 
@@ -83,7 +85,7 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
 
 
 def _num_workers(program: Program) -> int:
-    return max(1, min(torch.get_num_threads(), MEMORY // bytes_per_image(program)))
+    return max(1, min(torch.get_num_threads(), MEMORY // (bytes_per_image(program) + BLOCKS)))
 
 
 def _bytes(type: TensorType) -> int:
