@@ -7,7 +7,7 @@ BIN := .venv/bin
 PEERS := .venv-peers
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make .venv with memspike and everything the tests need
 
@@ -36,9 +36,8 @@ format: install ## Write the code in the project's format
 	$(BIN)/ruff check --fix src tests experiments benchmarks
 	$(BIN)/ruff format src tests experiments benchmarks
 
-bench: install ## Measure against fp32 torch, and the peers if they are installed; about a quarter of an hour; tables and benchmarks/results/*.csv
-	@for name in ideal spike command training growth; do \
-		MEMSPIKE_PEERS=$${MEMSPIKE_PEERS:-$(PEERS)/bin/python} $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
+bench: install ## Measure against fp32 torch, and against the peers that are installed: one table, benchmarks/results/*.csv; a quarter of an hour
+	MEMSPIKE_PEERS=$${MEMSPIKE_PEERS:-$(PEERS)/bin/python} $(BIN)/python benchmarks/bench.py
 
 bench-peers: ## Install what memspike is measured against into an environment of its own (.venv-peers)
 	$(PYTHON) -m venv $(PEERS)

@@ -13,7 +13,7 @@ from subjects import TITLES, images, infer, mapping, module
 from memspike.simulator import simulate
 
 NAME = "spike"
-NUMBER = {"lenet": 2_000, "resnet20": 256}
+NUMBER = {"lenet": 4_000, "resnet20": 256}
 GOALS = {"lenet": "ratio <= 4", "resnet20": ""}
 TIMESTEPS = 16
 PEERS = ("norse", "SpikingJelly, single step", "SpikingJelly, multi step", "snnTorch", "sinabs")

@@ -28,7 +28,7 @@ MAX_SUM = 1 << 24
 MAX_PROOF = 1 << 26  # elements of the table on which a layer's steps are tried
 _INT16 = 32767
 _LARGE = 127  # as weight and as count: two such products fit 16 bits
-_TOGETHER = 128  # channels whose steps are tried at once
+_TOGETHER = 32  # channels whose steps are tried at once
 
 
 Image = tuple[int, ...] | None

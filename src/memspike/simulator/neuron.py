@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from memspike.errors import SimulationError
-from memspike.integer import IntType
+from memspike.integer import Integers, IntType
 from memspike.ops import Conv2d, Dense, Fire, TensorType
 from memspike.simulator import int8
 from memspike.simulator.encode import MAX_TIMESTEPS, Window
@@ -62,6 +62,11 @@ class Layer:
     def timesteps_at_once(self, num_images: int) -> int:
         """So many timesteps of so many images keep to a block."""
         return max(1, BLOCK // (self.bytes_per_value * max(1, num_images) * max(math.prod(self.out), math.prod(self.x.shape))))
+
+
+def replace_weight(layer: Layer, weight: Integers) -> Layer:
+    """The same crossbars with other weights of the same shape."""
+    return Layer(replace(layer.op, weight=weight), layer.x, layer.out, layer.image, layer.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,29 +155,40 @@ class Dual:
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
         self.layer, self.type, self.max_spikes = layer, fire.type, max_spikes
-        self.net, self.gross = layer.sums_of(layer.op), layer.sums_of(replace(layer.op, weight=np.abs(layer.op.weight)))
-        self.note = f"charge in {str(layer.dtype).removeprefix('torch.')}"
         highest = (layer.magnitude << fire.fraction_bits) + int(np.abs(fire.charge).max())
         if highest >= 1 << 63:
             raise SimulationError(f"one side's potential reaches {highest}, past int64", where=f"op {fire.out}", cure="use another neuron")
-        charges = fire.charge.clip(min=0), (-fire.charge).clip(min=0)
-        self.top = highest // int(fire.threshold.min())
-        self.targets = tuple(Floor(replace(fire, charge=charge), 0, self.top, 0, layer.magnitude, len(layer.out), layer.device) for charge in charges)
+        self.top, reach = highest // int(fire.threshold.min()), layer.num_timesteps * max_spikes
+        weight, charge = layer.op.weight, fire.charge
+        sides = [(weight.clip(min=0), charge.clip(min=0)), ((-weight).clip(min=0), (-charge).clip(min=0))]
+        self._layers = [replace_weight(layer, half) for half, _ in sides]
+        fires = [replace(fire, charge=charge) for _, charge in sides]
+        self._sums = [side.sums_of(side.op) for side in self._layers]
+        self._final = [Floor(fire, 0, self.top, 0, layer.magnitude, len(layer.out), layer.device) for fire in fires]
+        if layer.x.type.signed:
+            self._walked = [(lambda sent, side=side: self._final[side](self._of_both(sent, side)).clamp_(max=reach)) for side in (0, 1)]
+            self.note = f"charge in {str(layer.dtype).removeprefix('torch.')}"
+        else:
+            walked = [_walked(side, fire, 0, reach, max_spikes) for side, fire in zip(self._layers, fires, strict=True)]
+            self._walked, self.note = [targets for targets, _ in walked], max(note for _, note in walked)
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
-        wanted, fires, num_fires, both = _scan(self._sides, window, self.layer, 0, self.max_spikes, keep_raster)
-        left = list((wanted - fires).unbind(1))
-        num_fires += sum(total(side, self.top) for side in left)
-        raster = [plus - minus for plus, minus in both]
+        both = [_scan(self._walked[side], window, self._layers[side], 0, self.max_spikes, keep_raster) for side in (0, 1)]
+        wanted = [self._final[side](self._of_both(window.counts, side)) for side in (0, 1)]
+        left = [target - counts.to(target.dtype) for target, (_, counts, _, _) in zip(wanted, both, strict=True)]
+        num_fires = sum(fires for _, _, fires, _ in both) + sum(total(side, self.top) for side in left)
+        raster = [plus - minus for plus, minus in zip(both[0][3], both[1][3], strict=True)]
         if keep_raster:
             raster += _drain_raster([side[0] for side in left], self.max_spikes, len(raster))
-        final = (wanted[:, 0] - wanted[:, 1]).clamp_(self.type.min, self.type.max)
+        final = (wanted[0] - wanted[1]).clamp_(self.type.min, self.type.max)
         return Fired(None, _stored(final, self.type), num_fires, -(-_largest(left) // self.max_spikes), raster)
 
-    def _sides(self, sent: Tensor) -> Tensor:
-        """What both sides' neurons call for, `[n, 2, ...]`: half of gross plus net is what raises the sum, half of gross minus net what lowers it."""
-        gross, net = self.gross(sent.abs() if self.layer.x.type.signed else sent), self.net(sent)
-        return torch.stack([target(twice.div_(2, rounding_mode="trunc")) for target, twice in zip(self.targets, (gross + net, gross - net), strict=True)], 1)
+    def _of_both(self, counts: Tensor, side: int) -> Tensor:
+        """One side's sums: positive counts through its own weights, negative ones, without their sign, through the other side's."""
+        if not self.layer.x.type.signed:
+            return self._sums[side](counts)
+        counts = counts.to(torch.int16) if counts.dtype == torch.int8 else counts  # -128 has no opposite in int8
+        return self._sums[side](counts.clamp(min=0)) + self._sums[1 - side]((-counts).clamp(min=0))
 
 
 NEURONS: dict[str, Callable[[Layer, Fire, int], Neuron]] = {"up_down": UpDown, "two_phase": TwoPhase, "dual": Dual, "fire_only": FireOnly}
