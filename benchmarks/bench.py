@@ -27,9 +27,7 @@ def main() -> None:
         result = RESULTS / f"{name}.csv"
         with result.open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                table.add_row(
-                    name, row["case"], row["system"], f"{row['value']} {row['unit']}", row["ratio"], f"{row['low']} to {row['high']}", row["goal"]
-                )
+                table.add_row(name, row["case"], row["system"], f"{row['value']} {row['unit']}", row["ratio"], f"{row['low']} to {row['high']}", row["goal"])
     console.print(table)
     for note in notes:
         console.print(f"  {note}", soft_wrap=True)
