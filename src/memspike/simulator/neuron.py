@@ -64,7 +64,7 @@ class Layer:
         return max(1, BLOCK // (self.bytes_per_value * max(1, num_images) * max(math.prod(self.out), math.prod(self.x.shape))))
 
 
-def replace_weight(layer: Layer, weight: Integers) -> Layer:
+def _with_weight(layer: Layer, weight: Integers) -> Layer:
     """The same crossbars with other weights of the same shape."""
     return Layer(replace(layer.op, weight=weight), layer.x, layer.out, layer.image, layer.device)
 
@@ -161,7 +161,7 @@ class Dual:
         self.top, reach = highest // int(fire.threshold.min()), layer.num_timesteps * max_spikes
         weight, charge = layer.op.weight, fire.charge
         sides = [(weight.clip(min=0), charge.clip(min=0)), ((-weight).clip(min=0), (-charge).clip(min=0))]
-        self._layers = [replace_weight(layer, half) for half, _ in sides]
+        self._layers = [_with_weight(layer, half) for half, _ in sides]
         fires = [replace(fire, charge=charge) for _, charge in sides]
         self._sums = [side.sums_of(side.op) for side in self._layers]
         self._final = [Floor(fire, 0, self.top, 0, layer.magnitude, len(layer.out), layer.device) for fire in fires]
