@@ -62,7 +62,10 @@ def peer(script: str, arguments: dict[str, object], path: str | None) -> dict[st
     """What a peer's own process prints as JSON; a sentence when the peer is not installed."""
     environment = {**os.environ, "PYTHONPATH": path or "", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [os.environ.get("MEMSPIKE_PEERS", sys.executable), str(Path(__file__).parent / "peers" / script), json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    except OSError:
+        return f"not measured: there is no {command[0]}"
     if done.returncode:
         return f"not measured: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it failed'}"
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,17 +1,26 @@
 """Chunks: every image once, in order, on all threads, with no more in memory than there are threads."""
 
 import threading
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from chips import test_chip
 from memspike.errors import SimulationError
+from memspike.integer import IntType
 from memspike.mapper import map as map_program
-from memspike.simulator import simulate
-from memspike.simulator.chunks import chunk_size, in_chunks
-from small_programs import small_network
+from memspike.ops import Add, Conv2d, Fire, Flatten, MaxPool2d, TensorType
+from memspike.program import Program
+from memspike.simulator import int8, simulate
+from memspike.simulator.chunks import BLOCKS, bytes_per_image, chunk_size, in_chunks
+from memspike.simulator.ideal import Ideal
+from memspike.simulator.kernels import exact_arithmetic
+from memspike.simulator.spike import Spike
+from small_programs import small_network, weights
 
 
 @pytest.fixture
@@ -61,6 +70,75 @@ def test_an_error_in_a_thread_is_the_callers(three_threads):
     with pytest.raises(SimulationError, match="broken"):
         list(in_chunks(run, small_network(), images(5), 1))
     assert torch.get_num_threads() == 3
+
+
+class Accounting(TorchDispatchMode):
+    """Counts the bytes of all tensors that live at once, of those made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            if not isinstance(tensor, torch.Tensor) or tensor.is_mkldnn:
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._known:
+                self._known.add(storage._cdata)
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+        return made
+
+    def _forget(self, known: int, size: int) -> None:
+        self._known.discard(known)
+        self.live -= size
+
+
+@pytest.mark.parametrize("route", ["int8 where proven", "floats"])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("fidelity", ["ideal", "spike"])
+def test_images_take_no_more_memory_than_was_foreseen(fidelity, bits, route, monkeypatch):
+    """Tensors are counted as they are made and forgotten; what was foreseen is neither passed nor many times too much."""
+    if route == "floats":
+        monkeypatch.setattr(int8, "is_available", lambda: False)
+    channels, type = (8, 16), IntType(bits)
+    ops = (
+        Conv2d("a.sum", ("x",), weights(0, channels[0], 3, 3, 3), IntType(4, signed=True), padding=(1, 1)),
+        Fire("a", ("a.sum",), np.full(channels[0], 40), np.zeros(channels[0], np.int64), 0, type),
+        Conv2d("b.sum", ("a",), weights(1, channels[1], channels[0], 3, 3), IntType(4, signed=True), stride=(2, 2)),
+        Fire("b", ("b.sum",), np.full(channels[1], 90), np.zeros(channels[1], np.int64), 0, type),
+        Flatten("flat", ("b",)),
+    )
+    program = Program("two", "x", TensorType((3, 24, 24), type), ops, "flat")
+    mapping = map_program(program, test_chip(64, 64))
+    counts = torch.from_numpy(np.random.default_rng(0).integers(0, 1 << bits, (48, 3, 24, 24)))
+    with exact_arithmetic():
+        machine = Ideal(program) if fidelity == "ideal" else Spike(mapping, "even", "up_down", 0)
+        with Accounting() as account:
+            machine.run(counts, frozenset(["flat"]), totals=frozenset(program.types))
+    foreseen = 48 * bytes_per_image(program) + BLOCKS
+    assert account.peak <= foreseen and 48 * bytes_per_image(program) <= 40 * account.peak
+
+
+def test_memory_decides_how_many_images_and_threads_work_at_once(three_threads):
+    """A value of 2**26 elements: at 40 bytes each it passes a gigabyte by itself, so that one thread runs, image by image."""
+    ops = (Add("y", ("x",), IntType(4)), MaxPool2d("z", ("y",), (64, 64), (64, 64)), Flatten("flat", ("z",)))
+    wide = Program("wide", "x", TensorType((1, 8192, 8192), IntType(4)), ops, "flat")
+    assert chunk_size(wide, 1 << 40, None) == 1 and bytes_per_image(wide) > 1 << 30
+    together = threading.Barrier(2, timeout=0.5)
+
+    def run(chunk, start):
+        with pytest.raises(threading.BrokenBarrierError):
+            together.wait()
+
+    few = np.broadcast_to(np.zeros((), np.uint8), (2, 1, 8192, 8192))
+    assert len(list(in_chunks(run, wide, few, 1))) == 2
+    middle = replace(wide, input_type=TensorType((1, 1024, 1024), IntType(4)))
+    assert 1 <= chunk_size(middle, 1 << 40, None) * bytes_per_image(middle) * 3 <= 1 << 30
 
 
 def test_chunks_are_chosen_by_the_largest_value():

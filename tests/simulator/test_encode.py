@@ -6,7 +6,7 @@ import torch
 
 from memspike.errors import SimulationError
 from memspike.integer import IntType
-from memspike.simulator.encode import ENCODERS, decode, encode, line_keys, random
+from memspike.simulator.encode import ENCODERS, Window, decode, encode, line_keys
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -27,6 +27,19 @@ def test_even_spikes_where_the_floor_steps():
         assert np.array_equal(spikes[t], (t + 1) * counts // 16 > t * counts // 16)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(("bits", "length"), [(1, 1), (4, 5), (4, 16), (6, 64), (7, 100), (8, 37)])
+def test_what_was_sent_is_the_same_in_bytes_and_in_blocks_of_any_length(encoder, bits, length):
+    """Images with their channels last, as bytes, in blocks, against one timestep after the other in floats."""
+    counts = torch.from_numpy(np.random.default_rng(0).integers(0, 1 << bits, (3, 5, 4, 2)))
+    keys = line_keys(7, 0, 3, 1)
+    plain = torch.stack(list(Window(counts.to(torch.float32), 1 << bits, encoder, keys).spikes())).cumsum(0)
+    sent = list(Window(counts.to(torch.uint8).contiguous(memory_format=torch.channels_last), 1 << bits, encoder, keys).sent(length))
+    assert all(block.dtype == torch.uint8 and len(block) <= length for block in sent)
+    assert all(block.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) for block in sent)
+    assert torch.equal(torch.cat(sent).to(torch.float32), plain) and torch.equal(plain[-1], counts.to(torch.float32))
+
+
 def test_burst_spikes_first():
     assert encode(np.array([[3, 0, -2]]), 4, "burst")[:, 0].tolist() == [[1, 0, -1], [1, 0, -1], [1, 0, 0], [0, 0, 0]]
 
@@ -42,7 +55,7 @@ def test_random_depends_on_seed_image_and_value_only():
     counts = torch.full((6, 50), 7.0)
 
     def spikes(seed: int, first: int, last: int, value: int) -> np.ndarray:
-        return torch.stack(list(random(counts[first:last], 16, line_keys(seed, first, last - first, value)))).numpy()
+        return torch.stack(list(Window(counts[first:last], 16, "random", line_keys(seed, first, last - first, value)).spikes())).numpy()
 
     whole = spikes(0, 0, 6, 0)
     assert np.array_equal(whole, np.concatenate([spikes(0, 0, 1, 0), spikes(0, 1, 6, 0)], axis=1))

@@ -12,9 +12,11 @@ from memspike.integer import IntType
 from memspike.mapper import map as map_program
 from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, TensorType
 from memspike.program import Program
-from memspike.simulator import simulate
+from memspike.simulator import check, simulate
+from memspike.simulator.floor import Floor
 from memspike.simulator.ideal import Ideal
-from memspike.simulator.kernels import Floor, exact_arithmetic
+from memspike.simulator.kernels import exact_arithmetic
+from random_programs import programs
 from small_programs import fire, small_network, weights
 
 
@@ -50,17 +52,19 @@ def test_floor_takes_the_fastest_arithmetic_that_is_proven(threshold, charge, fr
     assert np.array_equal(floor(torch.from_numpy(acc)).numpy(), op.evaluate(acc))
 
 
-@pytest.mark.parametrize(("bits", "dtype"), [(4, "float32"), (16, "float64"), (28, "int64")])
-def test_wide_sums_stay_exact(bits, dtype):
-    """Sums past 2**24 leave float32, sums past 2**53 leave floats."""
+@pytest.mark.parametrize(
+    ("bits", "route"), [(4, "sums of int8 products"), (9, "sums exact in float32"), (16, "sums exact in float64"), (28, "sums exact in int64")]
+)
+def test_wide_sums_stay_exact(bits, route):
+    """What does not fit bytes leaves int8, sums past 2**24 leave float32, sums past 2**53 leave floats."""
     type = IntType(bits, signed=True)
     op = Conv2d("sum", ("x",), weights(0, 2, 3, 3, 3, type=type) | 1, type)
     program = Program("wide", "x", TensorType((3, 3, 3), IntType(bits)), (op, Flatten("flat", ("sum",))), "flat")
     images = np.random.default_rng(1).integers(0, 1 << bits, (4, 3, 3, 3)) | 1
     machine = Ideal(program)
-    assert machine.notes()[0] == f"sum: sums exact in {dtype}"
+    assert machine.notes()[0] == f"sum: {route}"
     with exact_arithmetic():
-        values, _ = machine.run(torch.from_numpy(images), {"sum", "flat"})
+        values = machine.run(torch.from_numpy(images), {"sum", "flat"}).values
     assert np.array_equal(values["sum"].to(torch.int64).numpy(), op.evaluate(images))
 
 
@@ -80,6 +84,38 @@ def test_short_cuts_that_a_user_allows_elsewhere_change_nothing():
     assert np.array_equal(result.outputs, program.evaluate(images))
 
 
+@settings(max_examples=40, deadline=None)
+@given(programs(), st.integers(1, 5))
+def test_nothing_is_left_behind_on_another_device(program, number):
+    """On torch's device "meta", which computes no values but refuses to mix: every constant and intermediate lies where the images do, as on CUDA."""
+    images = torch.zeros((number, *program.input_type.shape), dtype=torch.uint8, device="meta")
+    with exact_arithmetic():
+        machine = Ideal(program, device="meta")
+        values = machine.run(images, set(program.types)).values
+    assert not any("int8" in note for note in machine.notes())
+    for name, type in program.types.items():
+        assert values[name].device.type == "meta" and values[name].shape == (number, *type.shape)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    mapping, images = map_program(small_network(), test_chip()), np.zeros((1, 2, 8, 8), np.int64)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SimulationError, match="no CUDA device is available\n  install a CUDA build of torch"):
+        simulate(mapping, images, device="cuda")
+    with pytest.raises(SimulationError, match="unknown device 'tpu'\n  known are: cpu, cuda"):
+        check(mapping, images, device="tpu")
+    with pytest.raises(SimulationError, match="fidelity 'analog' runs on the processor only"):
+        simulate(mapping, images, fidelity="analog", device="cuda")
+
+
+def test_cuda_gets_no_transforms():
+    """cuDNN may choose Winograd's or Fourier's, which round; it comes back afterwards."""
+    before = torch.backends.cudnn.enabled
+    with exact_arithmetic():
+        assert not torch.backends.cudnn.enabled and torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.enabled == before
+
+
 def test_result_keeps_what_was_asked_for():
     mapping = map_program(small_network(), test_chip())
     images = np.random.default_rng(0).integers(0, 16, (5, 2, 8, 8))
@@ -92,7 +128,10 @@ def test_result_keeps_what_was_asked_for():
     assert np.array_equal(result.spike_counts["scores.sum"], meant["scores.sum"]) and result.spike_counts["scores.sum"].dtype == np.int16
     assert np.array_equal(result.outputs, meant["scores"])
     assert result.provenance.fidelity == "ideal" and result.provenance.program == mapping.program.digest() and result.provenance.chip == mapping.chip.digest()
-    assert "conv.sum: sums exact in float32" in result.notes
+    assert "scores.sum: sums of int8 products" in result.notes
+    assert result.notes[0] == "conv.sum, conv: fired in the kernel of its int8 products, proven at every step"
+    kept = simulate(mapping, images, record=["conv.sum"]).notes
+    assert kept[:2] == ("conv.sum: sums of int8 products", "conv: counts exact in float32"), "what is kept has to be made"
 
 
 def test_no_images_give_no_scores():
@@ -134,5 +173,5 @@ def test_a_sum_may_be_read_in_any_way():
     )
     program = Program("twice", "x", TensorType((6,), IntType(4)), ops, "both")
     images = np.random.default_rng(0).integers(0, 16, (7, 6))
-    values, _ = Ideal(program).run(torch.from_numpy(images).to(torch.float32), {"both"})
+    values = Ideal(program).run(torch.from_numpy(images).to(torch.float32), {"both"}).values
     assert np.array_equal(values["both"].numpy(), program.evaluate(images))

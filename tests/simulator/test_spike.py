@@ -187,7 +187,7 @@ def test_the_chip_names_the_neuron_and_the_call_may_name_another():
     images = np.random.default_rng(0).integers(0, 16, (2, 2, 8, 8))
     result = simulate(mapping, images, fidelity="spike", encoder="burst", seed=5)
     assert (result.provenance.neuron, result.provenance.encoder, result.provenance.seed) == ("two_phase", "burst", 5)
-    assert result.notes == ("conv.sum: neuron two_phase, exact, charge in float32",)
+    assert result.notes == ("conv.sum: neuron two_phase, exact, fired in the kernel of its int8 products",)
     other = simulate(mapping, images, fidelity="spike", neuron="dual")
     assert other.provenance.neuron == "dual" and "not exact" in other.notes[0]
 
@@ -217,8 +217,8 @@ def test_thresholds_far_beyond_float32_stay_exact():
 def test_a_window_counts_the_most_negative_count():
     """131 584 weights of 1 times 127 stay below 2**24, times -128 they do not: the charge needs float64."""
     op = Dense("y.sum", ("x",), np.ones((1, 131_584), np.int64), I4)
-    assert [Layer(op, IntType(bits, signed=True), axes=1).dtype for bits in (7, 8)] == [torch.float32, torch.float64]
-    assert Layer(op, IntType(7), axes=1).dtype == torch.float32
+    assert [Layer(op, TensorType((131_584,), IntType(bits, signed=True)), (1,)).dtype for bits in (7, 8)] == [torch.float32, torch.float64]
+    assert Layer(op, TensorType((131_584,), IntType(7)), (1,)).dtype == torch.float32
 
 
 def test_what_spikes_cannot_run_is_refused():

@@ -107,6 +107,7 @@ DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training",
 Compiled = Annotated[
     bool, typer.Option("--compile", rich_help_panel="Training", help="Compile the training step (torch.compile): a minute or more at first, then faster.")
 ]
+SimulateOn = Annotated[str, typer.Option("--device", help="cpu; or cuda, for fidelities ideal and spike. It never changes a result.")]
 ChipName = Annotated[str, typer.Option("--chip", help="Chip: predictive, liu2018, or a .toml file (see memspike chips).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

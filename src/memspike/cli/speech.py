@@ -1,6 +1,7 @@
 """Speech: results on stdout, progress and logs on stderr."""
 
 import json
+import time
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +40,7 @@ class Listener:
         self.progress = Progress(*texts, TimeRemainingColumn(), TextColumn("left"), console=console, transient=True, disable=not self.is_live)
         self.tasks: dict[str, Any] = {}
         self.accuracy = ""
+        self.first_images: dict[str, tuple[int, float]] = {}
 
     def __enter__(self) -> "Listener":
         self.progress.start()
@@ -62,7 +64,9 @@ class Listener:
 
     def images(self, what: str, done: int, total: int) -> None:
         if self.is_live:
-            self._advance(what, what, done, total, "images")
+            first, started = self.first_images.setdefault(what, (done, time.monotonic()))
+            seconds = time.monotonic() - started
+            self._advance(what, what, done, total, f"{(done - first) / seconds:.0f} images/s" if done > first and seconds > 0 else "images")
 
     def chips(self, case: str, done: int, total: int, per_minute: float) -> None:
         if self.is_live:

@@ -20,6 +20,7 @@ from memspike.cli.options import (
     NeuronName,
     PartialSumsName,
     Seed,
+    SimulateOn,
     integer,
     takes_training_options,
 )  # fmt: skip
@@ -189,14 +190,21 @@ def simulate(
     neuron: Annotated[NeuronName | None, typer.Option(help="Neuron circuit; the chip's unless given.")] = None,
     raster: Annotated[list[str] | None, typer.Option(metavar="OP", help="Keep this layer's spikes of the first image in the .npz. May be repeated.")] = None,
     seed: Seed = 0,
+    device: SimulateOn = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Run test images through a program: exact integers, every spike, or real chips, one or many."""
+    """Run test images through a program: exact integers, every spike, or real chips, one or many.
+
+    Images are run in chunks on all cores. What is computed at once stays within 1 GiB, beside the images, the result and torch itself; one image that
+    needs more runs alone.
+    """
     from memspike import datasets, storage
     from memspike.mapping import Mapping
     from memspike.program import Program
+    from memspike.simulator import check_device
     from memspike.simulator import simulate as simulate_mapping
 
+    check_device(device, fidelity.value)
     loaded = storage.load(program)
     if not isinstance(loaded, Program | Mapping):
         raise MemspikeError(f"holds a {type(loaded).__name__}; expected a program or a mapping", where=str(program))
@@ -221,7 +229,7 @@ def simulate(
     with Listener() as listener:
         result = simulate_mapping(
             mapping, images, fidelity=fidelity.value, encoder=encoder.value, neuron=neuron.value if neuron else None, seed=seed, raster=tuple(raster or ()),
-            time=read_after, progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
+            time=read_after, device=device, progress=lambda done, total: listener.images(f"simulate, {fidelity.value}", done, total),
         )  # fmt: skip
     if save:
         storage.save_simulation(save, images, result, labels=labels)

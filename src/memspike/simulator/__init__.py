@@ -20,19 +20,19 @@ from memspike.program import Program, fired_by
 from memspike.result import Encoder, Fidelity, Provenance, Result
 from memspike.simulator.activity import Tally
 from memspike.simulator.analog import Analog
-from memspike.simulator.chunks import MAX_CHUNK, chunk_size, in_chunks
+from memspike.simulator.chunks import chunk_size, in_chunks, one_thread_per_op
 from memspike.simulator.encode import check_encoder, encode
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import exact_arithmetic, to_numpy
-from memspike.simulator.neuron import Fired, check_neuron
+from memspike.simulator.neuron import check_neuron
 from memspike.simulator.spike import Spike
+from memspike.simulator.walk import Ran
 from memspike.simulator.written import faults_of, written
 
-__all__ = ["check", "faults_of", "simulate", "written"]
+__all__ = ["check", "check_device", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
-# Elements of the largest value of one chunk. Spikes pass over a layer's sums, counts and currents every timestep: these should stay in the cache.
-_CHUNK_ELEMENTS = {"ideal": 1 << 20, "spike": 1 << 18, "analog": 1 << 20}
+_CHUNK_ELEMENTS = {"ideal": 1 << 22, "spike": 1 << 20, "analog": 1 << 20}  # of the largest value of one chunk: it should stay in the cache
 Progress = Callable[[int, int], None]
 
 
@@ -47,6 +47,7 @@ def simulate(
     time: float = 0.0,
     layers: Sequence[str] | None = None,
     batch_size: int | None = None,
+    device: str = "cpu",
     record: Sequence[str] = (),
     raster: Sequence[str] = (),
     progress: Progress | None = None,
@@ -62,7 +63,9 @@ def simulate(
         seed: decides every random spike, image by image, whatever `batch_size` and the number of threads; in fidelity "analog" also the chip.
         time: seconds between writing and reading the chip, in fidelity "analog".
         layers: the ops (Conv2d, Dense) whose crossbars and neurons are imperfect, in fidelity "analog"; None: all.
-        batch_size: images computed at once; None chooses by memory. It never changes a result.
+        batch_size: images computed at once; None chooses so that all chunks at work, on `torch.get_num_threads()` threads, stay within 1 GiB beside the
+            images and the result (or one image at a time, where it alone takes more). It never changes a result.
+        device: "cpu", or "cuda" for fidelities "ideal" and "spike". It never changes a result.
         record: names of values whose counts `[n, ...]` to keep in `Result.spike_counts`.
         raster: names of layers (sum or Fire), or the program's input, whose spikes of the first image to keep in `Result.rasters`.
         progress: called with (images done, images in all) after each chunk.
@@ -74,23 +77,26 @@ def simulate(
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
     _check_options(fidelity, encoder, kind)
+    check_device(device, fidelity)
     drawn = _raster_layers(mapping, fidelity, raster, len(images))
     size = chunk_size(program, _CHUNK_ELEMENTS[fidelity], batch_size)
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
     counts = {name: np.empty((len(images), *program.types[name].shape), width) for name, width in _widths(program, kept, fidelity).items()}
     rasters: dict[str, NDArray[np.int8]] = {}
     with exact_arithmetic():
-        machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers)
+        with one_thread_per_op():
+            machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers, kept, device)
+        needs = tally.inputs if fidelity == "spike" else tally.needs
 
-        def run(chunk: Tensor, start: int) -> tuple[dict[str, Tensor], dict[str, Fired] | None]:
-            return machine.run(chunk, kept | tally.needs, start, frozenset(drawn.values()) if start == 0 else frozenset())
+        def run(chunk: Tensor, start: int) -> Ran:
+            return machine.run(chunk, kept, start, frozenset(drawn.values()) if start == 0 else frozenset(), needs)
 
-        for start, stop, (values, fired) in in_chunks(run, program, images, size):
-            tally.add(stop - start, values, fired)
+        for start, stop, ran in in_chunks(run, program, images, size, device):
+            tally.add(stop - start, ran.totals, ran.fired)
             for name, array in counts.items():
-                array[start:stop] = to_numpy(values[name])
-            if start == 0 and fired is not None:
-                rasters = {name: _raster(fired[layer].raster) for name, layer in drawn.items() if layer in fired}
+                array[start:stop] = to_numpy(ran.values[name])
+            if start == 0 and ran.fired is not None:
+                rasters = {name: _raster(ran.fired[layer].raster) for name, layer in drawn.items() if layer in ran.fired}
             if progress:
                 progress(stop, len(images))
     if program.input in raster:
@@ -113,6 +119,7 @@ def check(
     neuron: NeuronKind | None = None,
     seed: int = 0,
     batch_size: int | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run spikes and program side by side and compare every value of every layer.
@@ -123,16 +130,18 @@ def check(
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
     _check_options("spike", encoder, kind)
+    check_device(device, "spike")
     names = frozenset(op.out for op in program.ops)
     differing = Counter({op.out: 0 for op in program.ops})
     with exact_arithmetic():
-        ideal, spike = Ideal(program), Spike(mapping, encoder, kind, seed)
+        with one_thread_per_op():
+            ideal, spike = Ideal(program, names, device), Spike(mapping, encoder, kind, seed, device)
 
         def differences(chunk: Tensor, start: int) -> dict[str, int]:
-            (meant, _), (said, _) = ideal.run(chunk, names), spike.run(chunk, names, start)
-            return {name: int((meant[name].to(torch.int64) != said[name].to(torch.int64)).sum()) for name in names}
+            meant, said = ideal.run(chunk, names).values, spike.run(chunk, names, start).values
+            return {name: int((meant[name] != said[name]).sum()) for name in names}
 
-        for _, stop, found in in_chunks(differences, program, images, chunk_size(program, _CHUNK_ELEMENTS["spike"], batch_size)):
+        for _, stop, found in in_chunks(differences, program, images, chunk_size(program, _CHUNK_ELEMENTS["spike"], batch_size), device):
             differing.update(found)
             if progress:
                 progress(stop, len(images))
@@ -140,15 +149,33 @@ def check(
 
 
 def _machine(
-    mapping: Mapping, fidelity: Fidelity, encoder: Encoder, neuron: NeuronKind, seed: int, time: float, layers: Sequence[str] | None
+    mapping: Mapping,
+    fidelity: Fidelity,
+    encoder: Encoder,
+    neuron: NeuronKind,
+    seed: int,
+    time: float,
+    layers: Sequence[str] | None,
+    kept: Set[str],
+    device: str,
 ) -> Ideal | Spike | Analog:
     match fidelity:
         case "ideal":
-            return Ideal(mapping.program)
+            return Ideal(mapping.program, kept, device)
         case "spike":
-            return Spike(mapping, encoder, neuron, seed)
+            return Spike(mapping, encoder, neuron, seed, device)
         case "analog":
             return Analog(mapping, encoder, neuron, seed, time, layers)
+
+
+def check_device(device: str, fidelity: str) -> None:
+    """Raises SimulationError for a device that is unknown, not there, or unable to run the fidelity."""
+    if device not in ("cpu", "cuda"):
+        raise SimulationError(f"unknown device {device!r}", cure="known are: cpu, cuda")
+    if device == "cuda" and fidelity == "analog":
+        raise SimulationError("fidelity 'analog' runs on the processor only", cure="leave the device out")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SimulationError("no CUDA device is available", cure="install a CUDA build of torch on a machine with a GPU, or use device 'cpu'")
 
 
 def _check_options(fidelity: str, encoder: str, neuron: str) -> None:
@@ -159,13 +186,15 @@ def _check_options(fidelity: str, encoder: str, neuron: str) -> None:
 
 
 def _check_images(program: Program, images: Integers) -> None:
-    """Refuse before the first image is run; in slices, because the check makes an int64 copy."""
+    """Refuse before the first image is run."""
     images = np.asarray(images)
     if images.ndim != len(program.input_type.shape) + 1:
         wanted = ", ".join(map(str, ("n", *program.input_type.shape)))
         raise SimulationError(f"images are [{wanted}], got {list(images.shape)}", where=f"program {program.name}")
-    for start in range(0, max(1, len(images)), MAX_CHUNK):
-        program.check_images(images[start : start + MAX_CHUNK])
+    program.check_images(images[:0])
+    if images.size and np.issubdtype(images.dtype, np.integer):
+        lowest, highest = int(images.min()), int(images.max())
+        program.check_images(np.broadcast_to(np.array([lowest, highest]).reshape(2, *[1] * (images.ndim - 1)), (2, *images.shape[1:])))
 
 
 def _names(program: Program, names: Sequence[str]) -> frozenset[str]:
@@ -193,7 +222,7 @@ def _raster_layers(mapping: Mapping, fidelity: Fidelity, raster: Sequence[str], 
 
 
 def _raster(spikes: list[Tensor]) -> NDArray[np.int8]:
-    return torch.stack(spikes).to(torch.int8).numpy()
+    return torch.stack(spikes).to("cpu", torch.int8).numpy()
 
 
 def _widths(program: Program, names: Set[str], fidelity: Fidelity) -> dict[str, np.dtype[np.signedinteger]]:

@@ -29,13 +29,11 @@ from collections import Counter
 from collections.abc import Mapping as Mapped
 
 import numpy as np
-from torch import Tensor
 
 from memspike.integer import Integers
 from memspike.mapping import Mapping
 from memspike.ops import Add, Conv2d, Dense, Fire, MaxPool2d, Op, SumPool2d
 from memspike.result import Activity
-from memspike.simulator.kernels import magnitude_of, to_numpy, total
 from memspike.simulator.neuron import Fired
 
 
@@ -48,17 +46,19 @@ class Tally:
         self._weighted = {op.out for op in self.program.ops if isinstance(op, Conv2d | Dense)}
         self._fires_of = {op.out: [u for u in self.program.users(op.out) if isinstance(u, Fire)] for op in self.program.ops}
         weighted = [op for op in self.program.ops if isinstance(op, Conv2d | Dense)]
-        self.needs = frozenset([op.inputs[0] for op in weighted] + [fire.out for op in weighted for fire in self._fires_of[op.out]])
+        self.inputs = frozenset(op.inputs[0] for op in weighted)
+        self.needs = self.inputs | {fire.out for op in weighted for fire in self._fires_of[op.out]}
         self._totals: dict[str, Integers] = {name: np.zeros(self.program.types[name].shape, np.int64) for name in self.needs}
         self._num_fires: Counter[str] = Counter()
         self._num_extra_timesteps: Counter[str] = Counter()
         self._is_spiking = False
 
-    def add(self, num_images: int, values: Mapped[str, Tensor], fired: Mapped[str, Fired] | None = None) -> None:
-        """Count one chunk: the values named in `needs`, each `[num_images, ...]`; in spikes also what the neurons of each layer did."""
+    def add(self, num_images: int, totals: Mapped[str, Integers], fired: Mapped[str, Fired] | None = None) -> None:
+        """Count one chunk: sums over its images of the sizes of the values named in `needs` (in spikes `inputs` are enough); and in spikes what the
+        neurons of each layer did."""
         self.num_images += num_images
-        for name in self.needs:
-            self._totals[name] += to_numpy(total(values[name], magnitude_of(self.program.types[name].type), dim=0))
+        for name, total in totals.items():
+            self._totals[name] += total
         for op, done in (fired or {}).items():
             self._num_fires[op] += done.num_fires
             self._num_extra_timesteps[op] = max(self._num_extra_timesteps[op], done.num_extra_timesteps)

@@ -26,11 +26,12 @@ from memspike.ops import Charge, Conv2d, Dense, Fire, Op
 from memspike.physics.device import cautions
 from memspike.physics.neuron import draw_neurons, integrate_and_fire, is_static
 from memspike.result import Encoder
-from memspike.simulator.encode import ENCODERS, SpikeTrain, check_encoder, check_window, line_keys
-from memspike.simulator.kernels import carrier_of, magnitude_of, step, walk
+from memspike.simulator.encode import Window, check_encoder, check_window, line_keys
+from memspike.simulator.kernels import carrier_of, magnitude_of
 from memspike.simulator.neuron import Fired
 from memspike.simulator.real import Normals, Product, ReadNoise
 from memspike.simulator.spike import Spike, reader_of
+from memspike.simulator.walk import Ran, Totals, step, walk
 from memspike.simulator.written import Layer, checked, faults_of, write_layer
 
 Floats = NDArray[np.float64]
@@ -47,7 +48,8 @@ class Analog:
 
     def __init__(self, mapping: Mapping, encoder: Encoder, neuron: NeuronKind, seed: int, time: float, layers: Sequence[str] | None = None) -> None:
         check_encoder(encoder)
-        self.program, self._encode, self._seed = mapping.program, ENCODERS[encoder], checked(seed)
+        self.program, self._seed = mapping.program, checked(seed)
+        self._encoder: Encoder = encoder
         self._numbers = {op.out: number for number, op in enumerate(self.program.ops)}
         self._steps: dict[str, Callable[..., Tensor]] = {op.out: step(self.program, op) for op in self.program.ops}
         self._real: dict[str, _Real] = {}
@@ -71,12 +73,13 @@ class Analog:
             what = "the neuron 'dual' subtracts two counts, each of which holds the cells' conductance at level 0; that circuit is not simulated"
             raise SimulationError(what, where="fidelity 'analog'", cure="use neuron up_down, two_phase or fire_only")
 
-    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset()) -> tuple[dict[str, Tensor], dict[str, Fired] | None]:
+    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:
         """The values named in `keep`, each `[n, ...]`, of images `[n, ...]` that are number `first` and following; and, where all neurons walked through
         timesteps, what they did. Sums are real numbers here, rounded to whole level steps where they are kept."""
         if self._perfect:
-            return self._perfect.run(images, keep, first)
+            return self._perfect.run(images, keep, first, rasters, totals)
         fired: dict[str, Fired] = {}
+        seen = Totals(self.program, totals)
 
         def compute(op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
             if op.out not in self._real:
@@ -88,13 +91,13 @@ class Analog:
                 read = real.read(sums)
             else:
                 keys = line_keys(self._seed, first, len(counts), 1 + self._numbers.get(op.inputs[0], -1))
-                done = real.walk(self._encode(counts, real.num_timesteps, keys), len(counts), normals)
+                done = real.walk(Window(counts, real.num_timesteps, self._encoder, keys), normals)
                 sums, read = done.sums, done.counts
                 fired[op.out] = replace(done, sums=None, counts=None)
             return {op.out: sums.round() if op.out in keep else sums, real.reader.out: read}
 
-        values = walk(self.program, images, compute, keep)
-        return values, fired if fired and len(fired) == sum(isinstance(real.reader, Fire) for real in self._real.values()) else None
+        values = walk(self.program, images, compute, keep, seen)
+        return Ran(values, seen.found, fired if fired and len(fired) == sum(isinstance(real.reader, Fire) for real in self._real.values()) else None)
 
     def notes(self) -> tuple[str, ...]:
         """Where the cells are taken beyond what was measured; which layers are imperfect, and how far their weights lie from what was intended."""
@@ -139,13 +142,13 @@ class _Real:
         counts = torch.mul(sums, self._gain).add_(self._offset).floor_().clamp_(low, high).to(carrier_of(self.reader.type))
         return counts if self._exact is None else torch.where(self._flawless, self._exact(sums), counts)
 
-    def walk(self, train: SpikeTrain, number: int, normals: Normals) -> Fired:
-        """Every timestep of every neuron for `number` images."""
+    def walk(self, window: Window, normals: Normals) -> Fired:
+        """Every timestep of every neuron."""
         assert isinstance(self.reader, Fire)
-        total = torch.zeros((number, *self._shape), dtype=torch.float64)
+        total = torch.zeros((len(window.counts), *self._shape), dtype=torch.float64)
 
         def currents() -> Iterator[Floats]:
-            for spikes in train:
+            for spikes in window.spikes():
                 sums = self.sums(spikes, normals).to(torch.float64)
                 total.add_(sums)
                 yield (sums * self._scale).numpy()

@@ -13,35 +13,65 @@ from torch import Tensor
 
 from memspike.errors import SimulationError
 from memspike.integer import Integers
+from memspike.ops import Conv2d, Dense, TensorType
 from memspike.program import Program
-from memspike.simulator.kernels import carrier_of
+from memspike.simulator.kernels import carrier_of, channels_first, channels_last, stored
 
 MAX_CHUNK = 256
+MEMORY = 1 << 30  # bytes of all chunks that are being computed
+BLOCKS = 1 << 24  # bytes that a thread may need beside its images, for several timesteps of a layer at once
 R = TypeVar("R")
 
 
 def chunk_size(program: Program, max_elements: int, batch_size: int | None) -> int:
-    """Images per chunk: `batch_size`, or so many that the program's largest value stays within `max_elements`, up to 256."""
+    """Images per chunk: `batch_size`, or so many that the program's largest value stays within `max_elements` and all threads within `MEMORY`, up to 256."""
     if batch_size is not None and batch_size < 1:
         raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
     largest = max(math.prod(type.shape) for type in program.types.values())
-    return batch_size or min(MAX_CHUNK, max(1, max_elements // largest))
+    by_memory = (MEMORY // _num_workers(program) - BLOCKS) // bytes_per_image(program)
+    return batch_size or min(MAX_CHUNK, max(1, min(by_memory, max_elements // largest)))
 
 
-def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integers, size: int) -> Iterator[tuple[int, int, R]]:
+def bytes_per_image(program: Program) -> int:
+    """The most that one image takes while its ops are computed: the values that wait for a reader, and one op at work on its slowest route.
+
+    That route carries its inputs and sums in floats or int64, reorders both, and makes counts of the sums in further copies. Where no float is wide
+    enough, every window of the image is copied as int64.
+    """
+    last_reader = {name: op.out for op in program.ops for name in op.inputs}
+    waiting = {program.input: _bytes(program.types[program.input])}
+    most = 0
+    for op in program.ops:
+        inputs, out = [program.types[name] for name in op.inputs], program.types[op.out]
+        wide = max(_carried(type) for type in (*inputs, out))
+        working = wide * (4 * sum(math.prod(type.shape) for type in inputs) + 6 * math.prod(out.shape))
+        if isinstance(op, Conv2d | Dense) and carrier_of(out.type) == torch.int64:
+            working += 2 * wide * math.prod(op.weight.shape[1:]) * op.groups * math.prod(out.shape[1:])
+        waiting[op.out] = _bytes(out)
+        most = max(most, sum(waiting.values()) + working)
+        for name in set(op.inputs):
+            if last_reader[name] == op.out:
+                del waiting[name]
+    return most
+
+
+def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integers, size: int, device: str = "cpu") -> Iterator[tuple[int, int, R]]:
     """`run(chunk, start)` of every chunk of the images, on `torch.get_num_threads()` threads; yields (start, stop, what it returned) in order.
 
     Splitting every op over the threads instead would make them meet thousands of times per image: far slower when another program needs a core.
+    Where one image takes so much that several would pass `MEMORY`, fewer threads run; one thread feeds another device.
     """
-    num_threads = torch.get_num_threads()
+    num_threads = _num_workers(program) if device == "cpu" else 1
+    dtype = stored(program.input_type.type)
 
     def one(start: int) -> R:
-        chunk = np.asarray(images[start : start + size], dtype=np.int64)
+        counts = np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
+        chunk = torch.from_numpy(counts if counts.flags.writeable else counts.copy())  # torch warns of arrays that it could write to
         with torch.inference_mode():  # it belongs to the thread that enters it
-            return run(torch.from_numpy(chunk).to(carrier_of(program.input_type.type)), start)
+            return run(channels_first(channels_last(chunk.to(device, dtype))), start)
 
     waiting: deque[tuple[int, Future[R]]] = deque()
-    with _one_thread_per_op(), ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with one_thread_per_op(), ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for start in range(0, len(images), size):
                 waiting.append((start, pool.submit(one, start)))
@@ -54,13 +84,26 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
                 future.cancel()
 
 
+def _num_workers(program: Program) -> int:
+    return max(1, min(torch.get_num_threads(), MEMORY // (bytes_per_image(program) + BLOCKS)))
+
+
+def _bytes(type: TensorType) -> int:
+    return math.prod(type.shape) * stored(type.type).itemsize
+
+
+def _carried(type: TensorType) -> int:
+    return carrier_of(type.type).itemsize
+
+
 def _first(waiting: deque[tuple[int, Future[R]]], size: int, num_images: int) -> tuple[int, int, R]:
     start, future = waiting.popleft()
     return start, min(start + size, num_images), future.result()
 
 
 @contextmanager
-def _one_thread_per_op() -> Generator[None]:
+def one_thread_per_op() -> Generator[None]:
+    """Inside, every op of torch runs on the thread that calls it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

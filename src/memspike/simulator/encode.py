@@ -1,6 +1,9 @@
 """Counts to spikes and back: when, within its window, a line that carries the count c spikes c times."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,47 +13,80 @@ from torch import Tensor
 from memspike.errors import SimulationError
 from memspike.integer import Integers
 from memspike.result import Encoder
+from memspike.simulator.kernels import carrier, channels_last
 
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 MAX_TIMESTEPS = 1 << 16  # walking through a longer window takes hours; 8-bit designs need 256
 
-# An encoder takes counts [n, ...] with |count| <= num_timesteps and one random key per image, and yields the spikes of one timestep after the
-# other, each [n, ...] of -1, 0 and 1. A negative count sends negative spikes: those of its magnitude, read at the opposite voltage.
-SpikeTrain = Iterator[Tensor]
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Counts `[n, ...]` on their way, as spikes over `num_timesteps`: integers up to that in magnitude, uint8 ones below it.
 
-def even(counts: Tensor, num_timesteps: int, keys: Tensor) -> SpikeTrain:
-    """Spread evenly: a spike at t if and only if `floor((t + 1) c / T) > floor(t c / T)`."""
-    sign, size = _sign_and_size(counts)
-    size = size.to(torch.float32 if num_timesteps <= 1 << 12 else torch.float64)  # t / T is a power-of-two fraction: the products are exact
-    before = torch.zeros_like(size)
-    for t in range(1, num_timesteps + 1):
-        after = (size * (t / num_timesteps)).floor_()
-        yield ((after - before) * sign).to(torch.float32)
-        before = after
+    `keys` `[n]` is one random number per image. A negative count sends negative spikes: those of its magnitude, read at the opposite voltage.
+    """
 
+    counts: Tensor
+    num_timesteps: int
+    encoder: Encoder
+    keys: Tensor
 
-def burst(counts: Tensor, num_timesteps: int, keys: Tensor) -> SpikeTrain:
-    """All at once: the first c timesteps."""
-    sign, size = _sign_and_size(counts)
-    for t in range(num_timesteps):
-        yield (size > t).to(torch.float32) * sign
+    def sent(self, length: int) -> Iterator[Tensor]:
+        """What each line has sent up to and including each timestep, up to `length` timesteps at once, `[timesteps, n, ...]`.
 
+        uint8 where the counts are, else floats or int64 that hold them.
+        """
+        counts = channels_last(self.counts)
+        if counts.dtype == torch.uint8:
+            for sent in self._sizes_sent(counts, length):
+                yield _first(sent)
+            return
+        sign, size = counts.sign().to(torch.float64), counts.to(torch.int64).abs()
+        dtype = carrier(self.num_timesteps)
+        for sent in self._sizes_sent(size, length):
+            yield _first((sent * sign).to(dtype))
 
-def random(counts: Tensor, num_timesteps: int, keys: Tensor) -> SpikeTrain:
-    """Exactly c of the T timesteps, every choice equally likely: each step spikes with probability (spikes left) / (timesteps left)."""
-    sign, left = _sign_and_size(counts)
-    left = left.to(torch.int64)
-    lines = counts[0].numel() if len(counts) else 0
-    line = torch.arange(lines).reshape(1, *counts.shape[1:])
-    keys = keys.reshape(-1, *[1] * (counts.ndim - 1))
-    for t in range(num_timesteps):
-        draw = _mix(keys + (line * num_timesteps + t) * _GOLDEN) & 0xFFFFFF
-        fires = (draw * (num_timesteps - t)) >> 24 < left  # in integers, so that the last chance is always taken
-        left = left - fires.to(torch.int64)
-        yield fires.to(torch.float32) * sign
+    def spikes(self) -> Iterator[Tensor]:
+        """The spikes of one timestep after the other, `[n, ...]` of -1, 0 and 1 in float32."""
+        before: Tensor | None = None
+        for sent in self.sent(1):
+            now = sent[0].to(torch.float32)
+            yield now if before is None else now - before
+            before = now
 
+    def _sizes_sent(self, sizes: Tensor, length: int) -> Iterator[Tensor]:
+        drawn = self._random(sizes) if self.encoder == "random" else iter(())
+        for start in range(0, self.num_timesteps, length):
+            stop = min(start + length, self.num_timesteps)
+            timesteps = torch.arange(start + 1, stop + 1, device=sizes.device).reshape(-1, *[1] * sizes.ndim)
+            match self.encoder:
+                case "even":
+                    yield self._even(sizes, timesteps)
+                case "burst":  # all at once: the first c timesteps
+                    yield torch.minimum(sizes[None], timesteps.clamp(max=torch.iinfo(sizes.dtype).max).to(sizes.dtype))
+                case "random":
+                    yield torch.stack([next(drawn) for _ in range(start, stop)])
 
-ENCODERS: dict[Encoder, Callable[[Tensor, int, Tensor], SpikeTrain]] = {"even": even, "burst": burst, "random": random}
+    def _even(self, sizes: Tensor, timesteps: Tensor) -> Tensor:
+        """Spread evenly: by timestep t, `floor(t c / T)`; T is a power of two."""
+        if sizes.dtype == torch.uint8:
+            largest = self.num_timesteps * (self.num_timesteps - 1)
+            wide = next(dtype for dtype in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(dtype).max)
+            sizes, timesteps = sizes.to(wide), timesteps.to(wide)
+            return (sizes[None] * timesteps).bitwise_right_shift_(self.num_timesteps.bit_length() - 1).to(torch.uint8)
+        return (sizes[None] * timesteps) >> (self.num_timesteps.bit_length() - 1)
+
+    def _random(self, sizes: Tensor) -> Iterator[Tensor]:
+        """Exactly c of the T timesteps, every choice equally likely: each step spikes with probability (spikes left) / (timesteps left)."""
+        shape = self.counts.shape[1:]
+        line = channels_last(torch.arange(math.prod(shape), device=sizes.device).reshape(1, *shape))
+        keys = self.keys.to(sizes.device).reshape(-1, *[1] * (sizes.ndim - 1))
+        left, sent = sizes.to(torch.int64), torch.zeros_like(sizes)
+        for t in range(self.num_timesteps):
+            draw = _mix(keys + (line * self.num_timesteps + t) * _GOLDEN) & 0xFFFFFF
+            fires = (draw * (self.num_timesteps - t)) >> 24 < left  # in integers, so that the last chance is always taken
+            left, sent = left - fires.to(torch.int64), sent + fires
+            yield sent
 
 
 def line_keys(seed: int, first_image: int, num_images: int, value: int) -> Tensor:
@@ -72,9 +108,9 @@ def encode(counts: Integers, num_timesteps: int, encoder: Encoder = "even", seed
     check_window(num_timesteps, "counts")
     if counts.size and np.abs(counts).max() > num_timesteps:
         raise SimulationError(f"a count of {np.abs(counts).max()} does not fit a window of {num_timesteps} timesteps")
+    window = Window(torch.from_numpy(counts.astype(np.int64)), num_timesteps, encoder, line_keys(seed, 0, len(counts), 0))
     spikes = np.zeros((num_timesteps, *counts.shape), np.int8)
-    train = ENCODERS[encoder](torch.from_numpy(counts.astype(np.float32)), num_timesteps, line_keys(seed, 0, len(counts), 0))
-    for t, spike in enumerate(train):
+    for t, spike in enumerate(window.spikes()):
         spikes[t] = spike.numpy()
     return spikes
 
@@ -102,9 +138,9 @@ def check_window(num_timesteps: int, where: str) -> None:
         )
 
 
-def _sign_and_size(counts: Tensor) -> tuple[Tensor | float, Tensor]:
-    """Counts as sign times size; the sign is the number 1 when no count is negative, as in most layers."""
-    return (counts.sign().to(torch.float32), counts.abs()) if bool((counts < 0).any()) else (1.0, counts)
+def _first(sent: Tensor) -> Tensor:
+    """Timesteps of images with their channels last, seen as `[timesteps, n, channels, rows, columns]`."""
+    return sent.movedim(-1, 2) if sent.ndim == 5 else sent
 
 
 def _wrapped(value: int) -> int:

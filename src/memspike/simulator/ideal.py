@@ -1,32 +1,54 @@
-"""Fidelity "ideal": the integers themselves, equal to Program.evaluate on every value, at the speed of floating-point matrix products."""
+"""Fidelity "ideal": the integers themselves, equal to Program.evaluate on every value, each layer on the fastest route proven exact for it."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from torch import Tensor
 
-from memspike.ops import Op
-from memspike.program import Program
-from memspike.simulator.kernels import Floor, Linear, step, walk
+from memspike.ops import Conv2d, Dense, Fire, Op
+from memspike.program import Program, fired_by
+from memspike.simulator import int8
+from memspike.simulator.floor import Floor
+from memspike.simulator.kernels import Linear
+from memspike.simulator.walk import Ran, Totals, step, unflattened, walk
 
 
 class Ideal:
-    """A program made ready to run. Images per chunk may vary; the values do not depend on it."""
+    """A program made ready to run, for runs that keep the values `keep`. Images per chunk may vary; the values do not depend on it."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, keep: Set[str] = frozenset(), device: str = "cpu") -> None:
         self.program = program
-        self._steps = {op.out: step(program, op) for op in program.ops}
+        self._fused: dict[str, tuple[Fire, int8.Product | int8.Banded]] = {}
+        self._steps: dict[str, Callable[..., Tensor]] = {}
+        self._notes: list[str] = []
+        images = unflattened(program)
+        for op in program.ops:
+            fire = fired_by(program, op.out) if isinstance(op, Conv2d | Dense) and op.out not in keep and device == "cpu" else None
+            if fire is not None and isinstance(op, Conv2d | Dense):
+                product = int8.counts(op, program.types[op.inputs[0]], fire, fire.type.min, fire.type.max, images.get(op.inputs[0]))
+                if product:
+                    self._fused[op.out] = fire, product
+                    self._notes.append(f"{op.out}, {fire.out}: fired in the kernel of its int8 products, proven at every step")
+                    continue
+            if op.inputs[0] in self._fused:
+                continue
+            done = self._steps[op.out] = step(program, op, images, device)
+            if isinstance(done, Linear | Floor | int8.Product | int8.Banded):
+                self._notes.append(f"{op.out}: {done.note()}")
 
-    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset()) -> tuple[dict[str, Tensor], None]:
-        """The values named in `keep`, each `[n, ...]`, of images `[n, ...]`; no spikes, so no account of them."""
-        return walk(self.program, images, self._compute, keep), None
+    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:
+        """The values named in `keep`, each `[n, ...]`, of images `[n, ...]`; no spikes, so no account of them.
+
+        A sum can be kept only if it was named when the machine was made.
+        """
+        seen = Totals(self.program, totals)
+        return Ran(walk(self.program, images, self._compute, keep, seen), seen.found)
 
     def notes(self) -> tuple[str, ...]:
-        """In which arithmetic each layer was proven exact, one line per op that sums or fires."""
-        return tuple(
-            f"{name}: {'sums' if isinstance(step, Linear) else 'counts'} exact in {str(step.dtype).removeprefix('torch.')}"
-            for name, step in self._steps.items()
-            if isinstance(step, Linear | Floor)
-        )
+        """Which route each layer took, and in which arithmetic it is exact; one line per layer, or per op that sums or fires."""
+        return tuple(self._notes)
 
     def _compute(self, op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
+        if op.out in self._fused:
+            fire, product = self._fused[op.out]
+            return {fire.out: product(inputs[0])}
         return {op.out: self._steps[op.out](*inputs)}

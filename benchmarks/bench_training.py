@@ -1,0 +1,71 @@
+"""One training step in counts against the fp32 step: eager, compiled, and Brevitas'.
+
+Goals: at most 1.25 times the fp32 eager step, at most 1.0 times when compiled; LeNet and ResNet-20, batches of 128, 4 bits.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from measure import Row, peer, publish, rounds, seconds_of
+from subjects import SHAPES, TITLES, module, training
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memspike.trainer import Recipe
+
+NAME = "training"
+BATCH, BITS = 128, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="steps in a round")
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out, which takes a C++ compiler and half a minute a network")
+    asked = parser.parse_args()
+    rows, notes = list[Row](), list[str]()
+    for threads in asked.threads:
+        torch.set_num_threads(threads)
+        for name in ("lenet", "resnet20"):
+            case = f"{TITLES[name]}, batch {BATCH}, {threads} thread{'s' * (threads > 1)}"
+            numbers = np.random.default_rng(0).integers(0, 256, (BATCH, *SHAPES[name]), dtype=np.uint8)
+            images, labels = torch.from_numpy(numbers), torch.arange(BATCH) % 10
+            pixels = (images.to(torch.float32) / 255).to(memory_format=torch.channels_last)
+            trained = training(name, SHAPES[name], BITS, recipe=Recipe(epochs=0, convergence_epochs=0, finetune_epochs=0))
+            counts = trained.counts(trained.floating())
+            steps = {"fp32 torch, eager": _step(module(name), pixels, labels), "memspike, eager": _step(counts, images, labels)}
+            if not asked.no_compile:
+                steps["fp32 torch, compiled"] = _step(torch.compile(module(name)), pixels, labels)
+                steps["memspike, compiled"] = _step(torch.compile(counts), images, labels)
+            systems = {system: lambda step=step: seconds_of(lambda: [step() for _ in range(asked.steps)]) for system, step in steps.items()}
+            goals = {"memspike, eager": "ratio <= 1.25", "memspike, compiled": "ratio <= 1.0"}
+            for system, (seconds, *ratios) in rounds(systems, "fp32 torch, eager", asked.rounds).items():
+                rows.append(Row(NAME, case, system, 1000 * seconds / asked.steps, "ms/step", *ratios, goals.get(system, "")))
+            wanted = {"network": name, "bits": BITS, "batch": BATCH, "steps": asked.steps, "rounds": asked.rounds}
+            answer = peer("brevitas_training.py", wanted, None)
+            if isinstance(answer, str):
+                notes.append(f"Brevitas {answer} (make bench-peers)")
+                continue
+            rows.append(Row(NAME, case, "Brevitas", 1000 * answer["seconds_per_step"], "ms/step", answer["ratio"], answer["low"], answer["high"]))
+    publish(rows, notes)
+
+
+def _step(net: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Callable[[], None]:
+    assert isinstance(net, nn.Module)
+    net.train()
+    optimizer = torch.optim.AdamW([parameter for parameter in net.parameters() if parameter.requires_grad], lr=1e-4)
+
+    def step() -> None:
+        loss = F.cross_entropy(net(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

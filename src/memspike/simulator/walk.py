@@ -1,0 +1,106 @@
+"""A program's ops in order: each on the fastest route proven exact for it, what is kept of their values, and what is summed up on the way."""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspike.integer import Integers, IntType
+from memspike.ops import Conv2d, Dense, Fire, Flatten, Op
+from memspike.program import Program
+from memspike.simulator import int8
+from memspike.simulator.floor import Floor
+from memspike.simulator.kernels import Linear, carrier, channels_first, channels_last, digital, magnitude_of, stored, to_numpy
+from memspike.simulator.neuron import Fired
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a chunk of images gave: the values `[n, ...]` that were to be kept, sums over images `[...]` of the sizes of others, and, in spikes, what
+    each layer of neurons did."""
+
+    values: dict[str, Tensor]
+    totals: dict[str, Integers]
+    fired: dict[str, Fired] | None = None
+
+
+def walk(
+    program: Program, images: Tensor, compute: Callable[[Op, list[Tensor]], dict[str, Tensor]], keep: Set[str], seen: Callable[[str, Tensor], None]
+) -> dict[str, Tensor]:
+    """Run the ops in order, `compute` giving one op's values, or the next one's with it, from its inputs; every value is shown to `seen` as it is made.
+
+    Returns the values named in `keep` and forgets the others early.
+    """
+    last_reader = {name: op.out for op in program.ops for name in op.inputs}
+    images = images.to(stored(program.input_type.type))
+    values = {program.input: images}
+    seen(program.input, images)
+    for op in program.ops:
+        if op.out not in values:
+            made = compute(op, [values[name] for name in op.inputs])
+            for name, value in made.items():
+                seen(name, value)
+            values |= made
+        for name in set(op.inputs) - keep:
+            if last_reader[name] == op.out:
+                values.pop(name, None)
+    return {name: value.reshape(len(value), *program.types[name].shape) for name, value in values.items() if name in keep}
+
+
+class Totals:
+    """Sums over a chunk's images of absolute values, of the values `names`, each taken when it has just been made and lies in the cache."""
+
+    def __init__(self, program: Program, names: Set[str]) -> None:
+        self._program, self._names = program, names
+        self.found: dict[str, Integers] = {}
+
+    def __call__(self, name: str, values: Tensor) -> None:
+        if name in self._names:
+            type = self._program.types[name]
+            self.found[name] = totals_over_images(values, type.type).reshape(type.shape)
+
+
+def totals_over_images(values: Tensor, type: IntType) -> Integers:
+    """The sum over images of absolute values `[n, ...]` of an integer type, int64 `[...]`, exact."""
+    if values.dtype not in (torch.uint8, torch.int8):
+        return to_numpy(values.abs().sum(dim=0, dtype=carrier(magnitude_of(type) * len(values))))
+    # abs(-128) overflows int8 to the byte that means 128 without a sign
+    sizes = channels_last(values.abs().view(torch.uint8) if values.dtype == torch.int8 else values)
+    shape = sizes.shape[1:]
+    sizes, per_byte = sizes.flatten(1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
+    whole = len(sizes) // per_byte * per_byte
+    partial = sizes[:whole].unflatten(0, (-1, per_byte)).sum(dim=1, dtype=torch.uint8) if per_byte > 1 else sizes
+    if whole < len(sizes):
+        partial = torch.cat([partial, sizes[whole:].sum(dim=0, keepdim=True, dtype=torch.uint8)])
+    wide = torch.int16 if len(partial) <= 128 else torch.int32
+    found = partial[0] if len(partial) == 1 else partial.to(wide).sum(dim=0, dtype=wide)
+    return to_numpy(channels_first(found.reshape(1, *shape))[0])
+
+
+def step(program: Program, op: Op, images: Mapping[str, tuple[int, ...]] | None = None, device: str = "cpu") -> Callable[..., Tensor]:
+    """The op as a function from input tensors `[n, ...]` to the output tensor `[n, ...]`, exact for every input of the right types.
+
+    `images` are what `unflattened` gives.
+    """
+    type, out = program.types[op.inputs[0]], program.types[op.out]
+    if isinstance(op, Conv2d | Dense):
+        image = (images or {}).get(op.inputs[0])
+        product = int8.sums(op, type, image) if device == "cpu" else None
+        return product or Linear(op, type.type, device)
+    if isinstance(op, Fire):
+        return Floor(op, op.type.min, op.type.max, type.type.min, type.type.max, len(out.shape), device, stored(op.type))
+    if isinstance(op, Flatten) and op.out in (images or {}):
+        return lambda x: x
+    return digital(program, op)
+
+
+def unflattened(program: Program) -> dict[str, tuple[int, ...]]:
+    """Flattened images that need not be: only read by Dense ops, which can read their channels last as they lie; by name, their shape before."""
+    found: dict[str, tuple[int, ...]] = {}
+    for op in program.ops:
+        before = program.types[op.inputs[0]].shape
+        users = program.users(op.out)
+        if isinstance(op, Flatten) and len(before) == 3 and users and all(isinstance(user, Dense) for user in users):
+            found[op.out] = before
+    return found

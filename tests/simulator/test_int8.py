@@ -1,0 +1,141 @@
+"""int8 products: equal to the meaning where they are proven, refused where they are not, and never trusted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chips import test_chip
+from memspike.integer import IntType
+from memspike.mapper import map as map_program
+from memspike.ops import Conv2d, Dense, Fire, TensorType
+from memspike.simulator import int8, simulate
+from memspike.simulator.floor import line_of, sums_at_steps
+from memspike.simulator.kernels import bounds_of, channels_last, exact_arithmetic
+from small_programs import small_network
+
+pytestmark = pytest.mark.skipif(not int8.is_available(), reason="this torch has no int8 products for this processor")
+U4, U8, I8 = IntType(4), IntType(8), IntType(8, signed=True)
+
+
+def layer(seed: int, x: IntType, kind: IntType, fraction_bits: int, *, dense: bool, channels: int = 5) -> tuple[Conv2d | Dense, TensorType, Fire]:
+    """A random layer whose thresholds lie where its counts vary."""
+    rng = np.random.default_rng(seed)
+    if dense:
+        op, shape = Dense("s", ("x",), rng.integers(-128, 128, (channels, 7)), I8), (7,)
+    else:
+        groups, inputs = (1, int(rng.integers(1, 4))) if rng.random() < 0.7 else (channels, channels)
+        kernel = tuple(int(n) for n in rng.integers(1, 6, 2))
+        stride, padding, dilation = (tuple(int(n) for n in rng.integers(low, 3, 2)) for low in (1, 0, 1))
+        weight = rng.integers(-128, 128, (channels, inputs // groups, *kernel))
+        op, shape = Conv2d("s", ("x",), weight, I8, stride, padding, dilation, groups), (inputs, 11, 10)  # pyright: ignore[reportArgumentType]
+    reach = bounds_of(op, x).largest * x.max << fraction_bits
+    threshold = np.maximum(1, reach / kind.num_timesteps * 2.0 ** rng.uniform(-4, 1, channels)).astype(np.int64)
+    charge = rng.integers(-2 * int(threshold.max()), 2 * int(threshold.max()) + 1, channels)
+    return op, TensorType(shape, x), Fire("y", ("s",), threshold, charge, fraction_bits, kind)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(2, 8), st.booleans(), st.integers(0, 12), st.booleans())
+def test_a_layer_that_is_proven_is_right(seed, bits, out_bits, signed, fraction_bits, dense):
+    """Whole layers of every geometry, on images the proof has not seen; most of them are proven."""
+    op, x, fire = layer(seed, IntType(bits), IntType(out_bits, signed), fraction_bits, dense=dense)
+    images = np.random.default_rng(seed + 1).integers(0, x.type.max + 1, (9, *x.shape))
+    with exact_arithmetic():
+        product, sums = int8.counts(op, x, fire, fire.type.min, fire.type.max), int8.sums(op, x)
+        given = torch.from_numpy(images.astype(np.uint8))
+        if product:
+            assert np.array_equal(product(given).numpy(), fire.evaluate(op.evaluate(images)))
+        assert sums is not None or not int8.fits(op, x.type)
+        if sums:
+            assert np.array_equal(sums(given).numpy(), op.evaluate(images))
+
+
+def test_layers_as_networks_have_them_are_proven():
+    """Of 4 bits, with thresholds finer than a sum: all of them, so that no speed is lost in silence."""
+    for seed in range(20):
+        op, x, fire = layer(seed, U4, U4, 4, dense=seed % 2 == 0)
+        op = replace(op, weight=op.weight // 16)
+        fire = replace(fire, threshold=np.maximum(1, fire.threshold // 16), charge=fire.charge // 16)
+        with exact_arithmetic():
+            assert int8.counts(op, x, fire, 0, 15)
+
+
+def test_a_dense_reads_images_that_were_not_flattened():
+    op, x, fire = layer(3, U4, U4, 0, dense=True)
+    rng = np.random.default_rng(0)
+    op, image = replace(op, weight=rng.integers(-8, 8, (5, 24))), (2, 3, 4)
+    images = rng.integers(0, 16, (6, *image))
+    with exact_arithmetic():
+        product = int8.counts(op, TensorType((24,), U4), replace(fire, threshold=np.full(5, 40)), 0, 15, image)
+        assert product
+        laid = torch.from_numpy(images.astype(np.uint8)).contiguous(memory_format=torch.channels_last)
+        assert np.array_equal(product(laid).numpy(), replace(fire, threshold=np.full(5, 40)).evaluate(op.evaluate(images.reshape(6, -1))))
+
+
+def test_a_kernel_that_is_off_by_one_somewhere_is_found(monkeypatch):
+    """Whatever this machine's kernel does wrong at one step of one channel, the layer takes another route."""
+    op, x, fire = layer(5, U4, U4, 0, dense=True)
+    op = replace(op, weight=op.weight // 16)
+    bounds = bounds_of(op, x.type)
+    fire = replace(fire, threshold=np.full(5, max(1, bounds.high // 15)), charge=np.zeros(5, np.int64))
+    wanted = sums_at_steps(fire, 0, 15, bounds.low, bounds.high)
+    assert wanted.shape == (5, 30) and int8.counts(op, x, fire, 0, 15)
+    made, calls = int8.Product.__call__, []
+
+    def wrong(self, counts):
+        found = made(self, counts)
+        if self.line is not None and not calls:
+            calls.append(found.clone())
+            found[7, 3] += 1
+        return found
+
+    monkeypatch.setattr(int8.Product, "__call__", wrong)
+    assert int8.counts(op, x, fire, 0, 15) is None and calls
+    result = simulate(map_program(small_network(), test_chip()), np.ones((2, 2, 8, 8), np.int64))
+    assert np.array_equal(result.outputs, small_network().evaluate(np.ones((2, 2, 8, 8), np.int64)))
+
+
+def test_a_layer_whose_sums_are_wrong_is_found(monkeypatch):
+    """A kernel that saturates, as pairs of products in 16 bits do, shows where every count is at its most."""
+    op, x, _ = layer(5, U8, U4, 0, dense=True)
+    made = int8.Product.__call__
+    monkeypatch.setattr(int8.Product, "__call__", lambda self, counts: made(self, counts).clamp(-32767, 32767))
+    assert int8.sums(replace(op, weight=np.full((5, 7), 100)), x) is None
+
+
+def test_without_vnni_pairs_of_products_must_fit_16_bits(monkeypatch):
+    op = Dense("s", ("x",), np.full((2, 8), 65), I8)
+    monkeypatch.setattr(int8, "_has_vnni", lambda: False)
+    assert int8.fits(op, IntType(7)) and not int8.fits(op, IntType(8))
+    monkeypatch.setattr(int8, "_has_vnni", lambda: True)
+    assert int8.fits(op, IntType(8))
+
+
+def test_what_no_byte_or_float_holds_is_left_to_others():
+    wide = Dense("s", ("x",), np.full((1, 131_584), 127), I8)
+    assert not int8.fits(wide, IntType(1)) or bounds_of(wide, IntType(1)).largest < 1 << 24
+    assert not int8.fits(wide, U8), "sums past 2**24"
+    assert not int8.fits(Dense("s", ("x",), np.full((1, 2), 128), IntType(9, signed=True)), U4), "weights past int8"
+    assert not int8.fits(Dense("s", ("x",), np.ones((2, 2), np.int64), I8), IntType(5, signed=True)), "counts with a sign"
+    assert not int8.fits(Dense("s", ("x",), np.ones((2, 2), np.int64), I8), IntType(9)), "counts past uint8"
+    assert not int8.fits(Dense("s", ("x",), np.ones((2, 2), np.int64), I8, groups=2), U4)
+    fire = Fire("y", ("s",), np.array([47942]), np.array([27402]), 10, U8)
+    op = Dense("s", ("x",), np.full((1, 130), 127), I8)
+    assert line_of(fire, 0, 255, 0, 1 << 14, torch.float32, to_nearest=True) is None and int8.counts(op, TensorType((130,), U4), fire, 0, 255) is None
+
+
+def test_one_channel_with_a_large_kernel_takes_bands():
+    """LeNet's first layer, and one with everything that a convolution may have."""
+    rng = np.random.default_rng(0)
+    for more in ({}, {"stride": (2, 3), "padding": (2, 1), "dilation": (1, 2)}):
+        op = Conv2d("s", ("x",), rng.integers(-7, 8, (6, 1, 5, 5)), IntType(4, signed=True), **more)
+        x, images = TensorType((1, 14, 17), U4), rng.integers(0, 16, (3, 1, 14, 17))
+        with exact_arithmetic():
+            product = int8.sums(op, x)
+            assert isinstance(product, int8.Banded)
+            found = product(torch.from_numpy(images.astype(np.uint8)))
+        assert np.array_equal(found.numpy(), op.evaluate(images)) and channels_last(found).is_contiguous()
