@@ -10,6 +10,7 @@ import typer
 
 from memspike.chip import IMPERFECTIONS, Chip, Device, Quantity, Stuck
 from memspike.errors import ChipError, MemspikeError
+from memspike.mapping import AVOID
 
 if TYPE_CHECKING:
     from memspike.montecarlo import Design
@@ -38,12 +39,13 @@ class RealChips:
     wire_resistance: Annotated[float | None, _option("Ohm per segment of wire; 0 is ideal.", "OHM", min=0)] = None
     faults: Annotated[Path | None, _option("Measured fault map: .npz with `cells`, crossbars x rows x columns of 0 healthy, 1 low, 2 high.", "FILE")] = None
     around_faults: Annotated[bool, _option("Map each chip's weights around its own stuck cells.", None, _CHIP, "--around-faults")] = False
+    around_by: Annotated[list[str] | None, _option(f"Only this way around them: {', '.join(AVOID)}. May be repeated.", "WAY")] = None
     spare_columns: Annotated[int | None, _option("Pairs of columns that every crossbar keeps free for that.", "N", min=0)] = None
     chips: Annotated[int | None, _option("Simulate N chips, numbered from --seed on; needs --out.", "N", _MANY, min=1)] = None
     out: Annotated[Path | None, _option("Folder for chips.csv, result.json and report.html; the same command goes on in it.", "FOLDER", _MANY)] = None
     within: Annotated[float | None, _option("Yield: chips at most so many points below the ideal program; 0.5 unless given.", "POINTS", _MANY, min=0)] = None
     detail: Annotated[int | None, _option("Chips behind each figure on one imperfection, layer or time; 5 unless given.", "N", _MANY, min=0)] = None
-    times: Annotated[str | None, _option("Draw accuracy over time at these times, with commas, as 1s,1h,1d.", "TIMES", _MANY)] = None
+    times: Annotated[str | None, _option("Accuracy at these times too, as 1s,30d; 0s, 1h and 1d unless given, where cells change.", "TIMES", _MANY)] = None
 
     def check(self, fidelity: str, is_mapped: bool, elsewhere: dict[str, Any]) -> None:
         """Refuse options that say nothing here: with another fidelity, of many chips without chips; for a mapping, what makes a new one.
@@ -69,11 +71,14 @@ class RealChips:
             raise MemspikeError(f"{lost[0]} keeps one simulation, and many chips are simulated", cure="simulate one chip by its number: --seed N")
         if self.detail == 0 and self.times:
             raise MemspikeError("--times draws chips over time, and --detail 0 simulates none of them", cure="give --detail 1 or more")
-        remade = [option for option in ("--faults", "--around-faults", "--spare-columns", "--chips") if option in given]
+        remade = [option for option in ("--faults", "--around-faults", "--around-by", "--spare-columns", "--chips") if option in given]
         if remade and is_mapped:
             raise MemspikeError(f"{remade[0]} makes mappings of its own", cure="give the program's file, not the mapping's")
-        if self.spare_columns is not None and not self.around_faults:
-            raise MemspikeError("--spare-columns keeps columns for mapping around faults", cure="add --around-faults")
+        for option in ("--around-by", "--spare-columns"):
+            if option in given and not self.around_faults:
+                raise MemspikeError(f"{option} says how weights are mapped around stuck cells", cure="add --around-faults")
+        if unknown := set(self.around_by or ()).difference(AVOID):
+            raise MemspikeError(f"--around-by {min(unknown)}: no such way around stuck cells", cure=f"ways: {', '.join(AVOID)}")
 
     def given(self) -> dict[str, Any]:
         """The options that were given, by name, in the order of the help."""
@@ -110,7 +115,8 @@ class RealChips:
         from memspike.storage import load_faults
 
         faults = load_faults(self.faults) if self.faults else None
-        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, self.spare_columns or 0)
+        avoid = tuple(way for way in AVOID if not self.around_by or self.around_by.count(way))
+        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, avoid, self.spare_columns or 0)
 
     def _device(self, device: Device) -> Device:
         if self.read_noise is not None:
@@ -134,9 +140,9 @@ def seconds(text: str | None) -> float:
     return value
 
 
-def times(text: str | None) -> list[float]:
-    """Times as `1s,1h,1d` in seconds, each once, in ascending order."""
-    return sorted({seconds(part) for part in text.split(",")}) if text else []
+def times(text: str | None) -> list[float] | None:
+    """Times as `1s,1h,1d` in seconds, each once, in ascending order; none is None."""
+    return sorted({seconds(part) for part in text.split(",")}) if text else None
 
 
 def _share(text: str, option: str) -> Quantity:

@@ -128,6 +128,14 @@ def age(device: Device, written: Written, seconds: float, rng: np.random.Generat
     return np.where(written.faults == HEALTHY, np.maximum(g, 0.0), written.landed)
 
 
+def does_age(device: Device) -> bool:
+    """Whether time changes what its cells conduct."""
+    programming, targets = programming_of(device), np.array([device.g_min.value, device.g_max.value])
+    if drift_of(device) is not None:
+        return True
+    return programming is not None and bool((programming.std(targets, DAY) > programming.std(targets, 0.0)).any())
+
+
 def read_noise(device: Device) -> float:
     """Standard deviation of one cell's conductance from timestep to timestep [S]."""
     return device.read_noise.value * device.g_max.value if device.read_noise else 0.0
