@@ -10,7 +10,7 @@ import typer
 
 from memspike.chip import IMPERFECTIONS, Chip, Device, Quantity, Stuck
 from memspike.errors import ChipError, MemspikeError
-from memspike.mapping import AVOID
+from memspike.mapping import AVOID, Avoid
 
 if TYPE_CHECKING:
     from memspike.montecarlo import Design
@@ -115,8 +115,8 @@ class RealChips:
         from memspike.storage import load_faults
 
         faults = load_faults(self.faults) if self.faults else None
-        avoid = tuple(way for way in AVOID if not self.around_by or self.around_by.count(way))
-        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, avoid, self.spare_columns or 0)
+        avoid: list[Avoid] = [way for way in AVOID if not self.around_by or way in self.around_by]
+        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, tuple(avoid), self.spare_columns or 0)
 
     def _device(self, device: Device) -> Device:
         if self.read_noise is not None:
