@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import memspike as ms
-from memspike.chip import Chip, Quantity
+from memspike.chip import Chip
 from memspike.ensemble import Ensemble
 from memspike.mapping import AVOID
 from memspike.montecarlo import Design

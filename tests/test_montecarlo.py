@@ -145,22 +145,22 @@ def test_ways_around_stuck_cells_are_shown_singly_and_together():
     design = Design(small_network(), chip(stuck=stuck(0.1, 0.05)), around_faults=True, spare_columns=2)
     lab = Lab(design, IMAGES, LABELS)
     found = study(lab, range(3), detail=range(2))
-    singly = [f"around by {way}" for way in AVOID]
-    together, spare = "around by all of these", "and 2 spare pairs of columns"
-    assert list(found.ways) == ["not around stuck cells", *singly, together, spare]
-    for name, way in (("not around stuck cells", replace(design, around_faults=False)), ("around by sides", replace(design, avoid=("sides",)))):
+    singly = [f"by {way}" for way in AVOID]
+    together, spare = "by all of these", "and 2 spare pairs"
+    assert list(found.ways) == ["not around them", *singly, together, spare]
+    for name, way in (("not around them", replace(design, around_faults=False)), ("by sides", replace(design, avoid=("sides",)))):
         alone = Lab(replace(way, spare_columns=0), IMAGES, LABELS).ensemble(replace(way, spare_columns=0), range(2))
         assert np.array_equal(found.ways[name].ensemble.accuracies, alone.accuracies)
     assert np.array_equal(found.ways[spare].ensemble.accuracies, found.whole.accuracies[:2])
     rms = {name: way.rms for name, way in found.ways.items()}
-    least, most = rms[together] - 1e-9, rms["not around stuck cells"]
+    least, most = rms[together] - 1e-9, rms["not around them"]
     assert least < 0.5 * most and all(least <= rms[name] < most for name in singly)
     held = np.concatenate([layer.errors.ravel() for layer in written(replace(design, spare_columns=0).mapping(0), 0).values()])
     assert rms[together] == pytest.approx(np.sqrt(np.mean(held**2)))
     page = report_chips(found, 0.5)
     assert "ways" in [section.name for section in page.sections] and set(summary(found, 0.5)["detail"]["around"]) == set(rms)
     one = study(Lab(replace(design, avoid=("rows",)), IMAGES, LABELS), [0], detail=[0])
-    assert list(one.ways) == ["not around stuck cells", "around by rows", spare]
+    assert list(one.ways) == ["not around them", "by rows", spare]
     assert not study(Lab(DESIGN, IMAGES, LABELS), [0], detail=[0], times=[]).ways
 
 

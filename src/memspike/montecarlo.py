@@ -170,12 +170,12 @@ def _ways(design: Design) -> Iterator[tuple[str, Design]]:
     if not design.around_faults:
         return
     narrow = replace(design, spare_columns=0)
-    yield "not around stuck cells", replace(narrow, around_faults=False)
+    yield "not around them", replace(narrow, around_faults=False)
     if len(design.avoid) > 1:
-        yield from ((f"around by {means}", replace(narrow, avoid=(means,))) for means in design.avoid)
-    yield "around by all of these" if len(design.avoid) > 1 else f"around by {' and '.join(design.avoid)}", narrow
+        yield from ((f"by {means}", replace(narrow, avoid=(means,))) for means in design.avoid)
+    yield "by all of these" if len(design.avoid) > 1 else f"by {' and '.join(design.avoid)}", narrow
     if design.spare_columns:
-        yield f"and {design.spare_columns} spare pair{'s' if design.spare_columns > 1 else ''} of columns", design
+        yield f"and {design.spare_columns} spare pair{'s' if design.spare_columns > 1 else ''}", design
 
 
 def _rms(layers: Mapping[str, LayerStudy]) -> float:

@@ -76,7 +76,7 @@ def test_batches_and_threads_change_nothing(neuron):
 
 
 def test_wires_give_what_every_timestep_of_every_input_solved_by_itself_gives():
-    """One matrix per tile against the brute force: a nodal solution of every crossbar for the spikes of each timestep of each input, all rows driven together."""
+    """One matrix per tile against the brute force: a nodal solution of every crossbar for the spikes of every timestep, all rows driven together."""
     program = one_dense(50, 6, weight=np.random.default_rng(1).integers(-7, 8, (6, 50)))
     mapping = map_program(program, chip(32, 32, wires=40.0, programming=law("wan2022"), stuck=stuck(0.05, 0.05)))
     counts = np.random.default_rng(2).integers(0, 16, (3, 50))

@@ -103,8 +103,8 @@ def _ways(study: Study) -> Section:
     if not study.ways:
         return Section("ways", title, ())
     found = {name: way.ensemble for name, way in study.ways.items()}
-    told = f"Mean over {_number(next(iter(found.values())))}, the first ones; whiskers are one standard error of it. Each way alone, then together."
-    columns = (Column("weights are mapped"), Column("rms error [levels]"), *_LOSS)
+    told = f"Mean over {_number(next(iter(found.values())))}, the first ones; whiskers are one standard error of it. Each way by itself, then together."
+    columns = (Column("way around"), Column("rms error [levels]"), *_LOSS)
     rows = tuple((name, way.rms, way.ensemble.loss, way.ensemble.error, way.ensemble.std) for name, way in study.ways.items())
     series = plots.Series("loss", [one.loss for one in found.values()], plots.DESIGN, errors=[one.error for one in found.values()])
     figure = Figure(
