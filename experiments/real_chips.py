@@ -4,7 +4,8 @@ Run: python experiments/real_chips.py lenet --data ../shared/data/mnist --traini
      python experiments/real_chips.py alexnet --data ../shared/data/cifar10 --training runs/alexnet.safetensors.training
 The training folder is what `memspike train --model lenet --bits 4 --out runs/lenet.safetensors` leaves; what is missing there is trained first.
 Every chip is a row of results/real_chips_<network>.csv. Rows that are there are not simulated again, so the same command goes on where it stopped,
-and several may run at the same time, each with some of the --cases. The tables are printed from the rows.
+and several may run at the same time, each with some of the --cases. The tables are printed from the rows. With --perfect, chips without any imperfection
+are compared with spikes and with the program instead, every value of every layer of every test image; the answer goes to results/perfect_chips.csv.
 """
 
 import argparse
@@ -108,8 +109,8 @@ EXPERIMENTS = {
 class Bench:
     """The networks of one experiment, trained when they are first asked for, and the test images."""
 
-    def __init__(self, experiment: Experiment, data: str, folder: Path) -> None:
-        self.experiment, self.folder, self.data = experiment, folder, ms.datasets.load(data)
+    def __init__(self, experiment: Experiment, data: str, folder: Path, images: int | None = None) -> None:
+        self.experiment, self.folder, self.data, self.images = experiment, folder, ms.datasets.load(data), images
         self.chip = load_chip("predictive")
         size = experiment.size
         self.chip = replace(self.chip, crossbar=replace(self.chip.crossbar, rows=size, columns=size))
@@ -152,8 +153,8 @@ def measure(bench: Bench, chosen: Sequence[Case], path: Path, command: str) -> N
         if not missing:
             continue
         program = bench.program(case.network)
-        images = bench.data.test.counts(program.input_type.type) if images is None else images
-        labels, design = bench.data.test.labels, case.design(program, bench.chip)
+        images = bench.data.test.counts(program.input_type.type)[: bench.images] if images is None else images
+        labels, design = bench.data.test.labels[: bench.images], case.design(program, bench.chip)
         ideal = simulate(ms.map(program, bench.chip), images)
         for number in missing:
             started = time.perf_counter()
@@ -163,6 +164,29 @@ def measure(bench: Bench, chosen: Sequence[Case], path: Path, command: str) -> N
             row = (case.name, case.network, number, found.accuracy(labels), ideal.accuracy(labels), changed, len(labels), f"{seconds:.2f}")
             append(path, (*row, program.digest()[:16], design.chip.digest()[:16]), command)
             print(f"{case.name}: chip {number}, {100 * found.accuracy(labels):.2f} % of {100 * ideal.accuracy(labels):.2f} %", file=sys.stderr, flush=True)
+
+
+def compare(bench: Bench, network: str, path: Path, command: str) -> None:
+    """A perfect chip in fidelity "analog" against spikes and against the program's own interpreter: values that differ, in the whole test set."""
+    program, chip = bench.program("trained"), bench.chip.with_device(load_device(HFOX)).only()
+    images, labels = bench.data.test.counts(program.input_type.type), bench.data.test.labels
+    mapping, names = ms.map(program, chip), [op.out for op in program.ops]
+    compared = spiked = meant = right = 0
+    for start in range(0, len(images), 500):
+        part = images[start : start + 500]
+        analog, spike = (simulate(mapping, part, fidelity=fidelity, record=names) for fidelity in ("analog", "spike"))
+        truth = program.evaluate_all(part)
+        for name in names:
+            compared += truth[name].size
+            spiked += int((analog.spike_counts[name] != spike.spike_counts[name]).sum())
+            meant += int((analog.spike_counts[name] != truth[name]).sum())
+        right += int((analog.predictions == labels[start : start + 500]).sum())
+        print(f"perfect {network}: {start + len(part)} images, {spiked} and {meant} values differ", file=sys.stderr, flush=True)
+    if not path.exists():
+        path.write_text("command,network,images,values,differ_from_spikes,differ_from_program,accuracy,program\n")
+    with path.open("a") as file:
+        file.write(f"{command},{network},{len(images)},{compared},{spiked},{meant},{right / len(images)},{program.digest()[:16]}\n")
+    print(path.read_text(), end="")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -210,13 +234,20 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of the data set, as for memspike train")
     parser.add_argument("--training", type=Path, required=True, help="folder of the training's checkpoints")
     parser.add_argument("--cases", nargs="*", metavar="TEXT", help="only the cases whose name is one of these")
+    parser.add_argument("--chips", type=int, default=10**6, help="at most so many chips of each case for now")
+    parser.add_argument("--images", type=int, help="only the first test images")
+    parser.add_argument("--perfect", action="store_true", help="compare perfect chips with spikes and program")
     parser.add_argument("--show", action="store_true", help="only print the table of what is there")
     asked = parser.parse_args()
     experiment, path = EXPERIMENTS[asked.network], RESULTS / f"real_chips_{asked.network}.csv"
+    command = f"python experiments/real_chips.py {asked.network} --data {asked.data} --training runs/{asked.training.name}"
+    if asked.perfect:
+        compare(Bench(experiment, asked.data, asked.training), asked.network, RESULTS / "perfect_chips.csv", f"{command} --perfect")
+        return
     if not asked.show:
         chosen = [case for case in experiment.cases if not asked.cases or case.name in asked.cases]
-        command = f"python experiments/real_chips.py {asked.network} --data {asked.data} --training {asked.training.name}"
-        measure(Bench(experiment, asked.data, asked.training), chosen, path, command)
+        chosen = [replace(case, chips=min(case.chips, asked.chips)) for case in chosen]
+        measure(Bench(experiment, asked.data, asked.training, asked.images), chosen, path, command + (f" --images {asked.images}" if asked.images else ""))
     show(experiment, path, Console(width=200))
 
 

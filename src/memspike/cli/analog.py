@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -39,7 +40,7 @@ class RealChips:
     wire_resistance: Annotated[float | None, _option("Ohm per segment of wire; 0 is ideal.", "OHM", min=0)] = None
     faults: Annotated[Path | None, _option("Measured fault map: .npz with `cells`, crossbars x rows x columns of 0 healthy, 1 low, 2 high.", "FILE")] = None
     around_faults: Annotated[bool, _option("Map each chip's weights around its own stuck cells.", None, _CHIP, "--around-faults")] = False
-    around_by: Annotated[list[str] | None, _option(f"Only this way around them: {', '.join(AVOID)}. May be repeated.", "WAY")] = None
+    avoid: Annotated[str | None, _option(f"Only these ways around them, with commas: {', '.join(AVOID)}.", "WAYS")] = None
     spare_columns: Annotated[int | None, _option("Pairs of columns that every crossbar keeps free for that.", "N", min=0)] = None
     chips: Annotated[int | None, _option("Simulate N chips, numbered from --seed on; needs --out.", "N", _MANY, min=1)] = None
     out: Annotated[Path | None, _option("Folder for chips.csv, result.json and report.html; the same command goes on in it.", "FOLDER", _MANY)] = None
@@ -71,14 +72,14 @@ class RealChips:
             raise MemspikeError(f"{lost[0]} keeps one simulation, and many chips are simulated", cure="simulate one chip by its number: --seed N")
         if self.detail == 0 and self.times:
             raise MemspikeError("--times draws chips over time, and --detail 0 simulates none of them", cure="give --detail 1 or more")
-        remade = [option for option in ("--faults", "--around-faults", "--around-by", "--spare-columns", "--chips") if option in given]
+        remade = [option for option in ("--faults", "--around-faults", "--avoid", "--spare-columns", "--chips") if option in given]
         if remade and is_mapped:
             raise MemspikeError(f"{remade[0]} makes mappings of its own", cure="give the program's file, not the mapping's")
-        for option in ("--around-by", "--spare-columns"):
+        for option in ("--avoid", "--spare-columns"):
             if option in given and not self.around_faults:
                 raise MemspikeError(f"{option} says how weights are mapped around stuck cells", cure="add --around-faults")
-        if unknown := set(self.around_by or ()).difference(AVOID):
-            raise MemspikeError(f"--around-by {min(unknown)}: no such way around stuck cells", cure=f"ways: {', '.join(AVOID)}")
+        if unknown := set(self._ways()).difference(AVOID):
+            raise MemspikeError(f"--avoid {min(unknown)!r}: no such way around stuck cells", cure=f"ways: {', '.join(AVOID)}")
 
     def given(self) -> dict[str, Any]:
         """The options that were given, by name, in the order of the help."""
@@ -115,8 +116,12 @@ class RealChips:
         from memspike.storage import load_faults
 
         faults = load_faults(self.faults) if self.faults else None
-        avoid: list[Avoid] = [way for way in AVOID if not self.around_by or way in self.around_by]
+        chosen = self._ways()
+        avoid: list[Avoid] = [way for way in AVOID if way in chosen]
         return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, tuple(avoid), self.spare_columns or 0)
+
+    def _ways(self) -> Sequence[str]:
+        return AVOID if self.avoid is None else [way.strip() for way in self.avoid.split(",")]
 
     def _device(self, device: Device) -> Device:
         if self.read_noise is not None:
