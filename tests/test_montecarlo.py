@@ -230,6 +230,8 @@ def test_the_command_line_simulates_one_chip_and_many(program, tmp_path):
     [
         (["--time", "1d"], "--time says something about real chips, and fidelity ideal knows none"),
         (["--fidelity", "analog", "--time", "soon"], "the time 'soon' cannot be read"),
+        (["--fidelity", "analog", "--temperature", "warm"], "the temperature 'warm' cannot be read"),
+        (["--fidelity", "analog", "--temperature", "300C"], "the law 'lammie2021' was measured from 213 to 413 K; got 573.15 K"),
         (["--fidelity", "analog", "--only", "luck"], "no imperfection is called 'luck'"),
         (["--fidelity", "analog", "--only", "wires", "--without", "stuck"], "--only and --without cannot both be given"),
         (["--fidelity", "analog", "--read-noise", "much"], "--read-noise 'much' is no share"),

@@ -36,10 +36,11 @@ def outputs(mapping, images=IMAGES, **options):
         chip(read_noise=number(0.2)),
         chip(wires=50.0),
         chip(drift=law("power_law", nu=0.1, t0=1.0)),
+        chip(temperature=law("lammie2021", temperature=360.0)),
         replace(chip(), neuron=NeuronCircuit("up_down", 1, threshold_mismatch=number(0.2))),
         replace(chip(), neuron=NeuronCircuit("up_down", 1, leak=number(0.2))),
     ],
-    ids=["programming", "stuck", "read_noise", "wires", "drift", "mismatch", "leak"],
+    ids=["programming", "stuck", "read_noise", "wires", "drift", "temperature", "mismatch", "leak"],
 )
 def test_each_imperfection_alone_changes_scores_and_can_be_left_out(imperfect):
     mapping = map_program(small_network(), imperfect)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from memspike.chip import IMPERFECTIONS, Chip, Device, Quantity, Stuck
+from memspike.chip import IMPERFECTIONS, Chip, Device, Law, Quantity, Stuck
 from memspike.errors import ChipError, MemspikeError
 from memspike.mapping import AVOID, Avoid
+from memspike.physics.laws import check_laws
 
 if TYPE_CHECKING:
     from memspike.montecarlo import Design
@@ -32,6 +33,7 @@ class RealChips:
 
     cells: Annotated[str | None, _option("Memristor cells, by name (memspike chips lists them) or from a .toml file.", "DEVICE")] = None
     time: Annotated[str | None, _option("Read so long after writing, as 1d (s, min, h, d, y); at once unless given.", "TIME")] = None
+    temperature: Annotated[str | None, _option("Read so hot, as 85C or 358K, by the cells' own law or else lammie2021.", "TEMP")] = None
     only: Annotated[list[str] | None, _option(f"Only this imperfection: {', '.join(IMPERFECTIONS)}. May be repeated.", "WHAT")] = None
     without: Annotated[list[str] | None, _option("All imperfections but this one. May be repeated.", "WHAT")] = None
     read_noise: Annotated[str | None, _option("Standard deviation of a cell per timestep, of g_max, as 1%.", "SHARE")] = None
@@ -54,6 +56,7 @@ class RealChips:
         `elsewhere` are options of one simulation that many chips cannot honour, by name.
         """
         given = self.given()
+        kelvin(self.temperature)
         for text in [self.time, *(self.times or "").split(",")]:  # what cannot be read is refused before anything takes time
             seconds(text or None)
         if given and fidelity != "analog":
@@ -126,6 +129,10 @@ class RealChips:
     def _device(self, device: Device) -> Device:
         if self.read_noise is not None:
             device = replace(device, read_noise=_share(self.read_noise, "--read-noise"))
+        if (hot := kelvin(self.temperature)) is not None:
+            law = device.temperature or Law("lammie2021")
+            device = replace(device, temperature=replace(law, parameters={**law.parameters, "temperature": Quantity(hot, "K", _SOURCE, "assumed")}))
+            check_laws(device)
         if self.stuck_low is None and self.stuck_high is None:
             return device
         before = device.stuck or Stuck(*[Quantity(0.0, "1", f"{_SOURCE}: not given", "assumed")] * 2)
@@ -143,6 +150,16 @@ def seconds(text: str | None) -> float:
     if math.isinf(value):
         raise MemspikeError(f"the time {text!r} cannot be read", cure="a number and its unit, as in 30s, 10min, 1h, 1d, 10y")
     return value
+
+
+def kelvin(text: str | None) -> float | None:
+    """A temperature as `85C` or `358K` in kelvin."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*([CK])", text.strip())
+    if not found:
+        raise MemspikeError(f"the temperature {text!r} cannot be read", cure="a number and its unit, as in 85C or 358K")
+    return float(found[1]) + (273.15 if found[2] == "C" else 0.0)
 
 
 def times(text: str | None) -> list[float] | None:

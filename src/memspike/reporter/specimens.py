@@ -14,6 +14,7 @@ _WORDS = {
     "stuck": "stuck cells",
     "read_noise": "read noise",
     "drift": "drift",
+    "temperature": "temperature",
     "wires": "wire resistance",
     "neuron": "neuron circuits",
 }
@@ -204,7 +205,7 @@ def _cells(study: Study) -> Section:
 def _device(study: Study) -> Section:
     chip = study.chip
     device, neuron = chip.crossbar.device, chip.neuron
-    laws = {"programming": device.programming, "drift": device.drift}
+    laws = {"programming": device.programming, "drift": device.drift, "temperature": device.temperature}
     text = f"Device {device.name}, {device.levels} levels"
     text += "".join(f"; {what} by the law {law.model!r}" for what, law in laws.items() if law)
     if device.conductances_source:
