@@ -109,8 +109,8 @@ EXPERIMENTS = {
 class Bench:
     """The networks of one experiment, trained when they are first asked for, and the test images."""
 
-    def __init__(self, experiment: Experiment, data: str, folder: Path, images: int | None = None) -> None:
-        self.experiment, self.folder, self.data, self.images = experiment, folder, ms.datasets.load(data), images
+    def __init__(self, experiment: Experiment, data: str, folder: Path, changes: dict[str, int], images: int | None = None) -> None:
+        self.experiment, self.folder, self.data, self.changes, self.images = experiment, folder, ms.datasets.load(data), changes, images
         self.chip = load_chip("predictive")
         size = experiment.size
         self.chip = replace(self.chip, crossbar=replace(self.chip.crossbar, rows=size, columns=size))
@@ -119,10 +119,9 @@ class Bench:
     @cached_property
     def training(self) -> Training:
         model = load_model(self.experiment.model, self.data.train.images.shape[1], len(self.data.classes), 0)
-        watcher = Watcher()
-        return Training(
-            model, self.data, name=self.experiment.model, bits=Bits(4, 4), recipe=recipe_for(model), seed=0, folder=self.folder, watcher=watcher
-        )  # fmt: skip
+        recipe = replace(recipe_for(model), **self.changes)
+        name, bits = self.experiment.model, Bits(4, 4)
+        return Training(model, self.data, name=name, bits=bits, recipe=recipe, seed=0, folder=self.folder, watcher=Watcher())
 
     def program(self, network: str) -> Program:
         """The program of "trained", or of "for HfOx"."""
@@ -235,19 +234,23 @@ def main() -> None:
     parser.add_argument("--training", type=Path, required=True, help="folder of the training's checkpoints")
     parser.add_argument("--cases", nargs="*", metavar="TEXT", help="only the cases whose name is one of these")
     parser.add_argument("--chips", type=int, default=10**6, help="at most so many chips of each case for now")
+    parser.add_argument("--recipe", nargs="*", default=[], metavar="NAME=N", help="what the training's recipe has changed, as finetune_epochs=9")
     parser.add_argument("--images", type=int, help="only the first test images")
     parser.add_argument("--perfect", action="store_true", help="compare perfect chips with spikes and program")
     parser.add_argument("--show", action="store_true", help="only print the table of what is there")
     asked = parser.parse_args()
     experiment, path = EXPERIMENTS[asked.network], RESULTS / f"real_chips_{asked.network}.csv"
     command = f"python experiments/real_chips.py {asked.network} --data {asked.data} --training runs/{asked.training.name}"
+    changes = {name: int(number) for name, number in (text.split("=") for text in asked.recipe)}
     if asked.perfect:
-        compare(Bench(experiment, asked.data, asked.training), asked.network, RESULTS / "perfect_chips.csv", f"{command} --perfect")
+        compare(Bench(experiment, asked.data, asked.training, changes), asked.network, RESULTS / "perfect_chips.csv", f"{command} --perfect")
         return
     if not asked.show:
         chosen = [case for case in experiment.cases if not asked.cases or case.name in asked.cases]
         chosen = [replace(case, chips=min(case.chips, asked.chips)) for case in chosen]
-        measure(Bench(experiment, asked.data, asked.training, asked.images), chosen, path, command + (f" --images {asked.images}" if asked.images else ""))
+        measure(
+            Bench(experiment, asked.data, asked.training, changes, asked.images), chosen, path, command + (f" --images {asked.images}" if asked.images else "")
+        )
     show(experiment, path, Console(width=200))
 
 
