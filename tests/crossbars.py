@@ -5,6 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
+from scipy.sparse.linalg import spsolve
 
 Node = tuple[str, int, int]
 Resistor = tuple[Node, Node, float]  # between two nodes, ohm
@@ -43,6 +45,32 @@ def exact(g: NDArray[np.float64], word_line_resistance: float, bit_line_resistan
     circuit = list(resistors(g, word_line_resistance, bit_line_resistance))
     rows, columns = g.shape
     return np.array([_currents(circuit, source(row), columns) for row in range(rows)])
+
+
+def solved(g: NDArray[np.float64], word_line_resistance: float, bit_line_resistance: float, volts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The current [A] into the ground of each column with all sources at `volts` together: one sparse solution of Kirchhoff's law, for this input alone."""
+    circuit = list(resistors(g, word_line_resistance, bit_line_resistance))
+    inner = sorted({node for a, b, _ in circuit for node in (a, b) if node[0] not in ("source", "ground")})
+    place = {node: number for number, node in enumerate(inner)}
+    held = {source(row): float(volt) for row, volt in enumerate(volts)} | {ground(column): 0.0 for column in range(g.shape[1])}
+    entries: list[tuple[int, int, float]] = []
+    driven = np.zeros(len(inner))
+    for a, b, resistance in circuit:
+        for node, other in ((a, b), (b, a)):
+            if node in place:
+                entries.append((place[node], place[node], 1 / resistance))
+                if other in place:
+                    entries.append((place[node], place[other], -1 / resistance))
+                else:
+                    driven[place[node]] += held[other] / resistance
+    rows, columns, values = zip(*entries, strict=True)
+    law = csc_array((values, (rows, columns)), shape=(len(inner), len(inner)))
+    known = held | dict(zip(inner, spsolve(law, driven), strict=True))
+    into = np.zeros(g.shape[1])
+    for a, b, resistance in circuit:
+        if b[0] == "ground":
+            into[b[2]] += (known[a] - known[b]) / resistance
+    return into
 
 
 def _currents(circuit: list[Resistor], driven: Node, columns: int) -> list[float]:

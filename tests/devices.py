@@ -16,7 +16,7 @@ def device(**imperfections: object) -> Device:
 
 
 def law(model: str, **parameters: float) -> Law:
-    return Law(model, {name: number(value, "s" if name == "t0" else "1") for name, value in parameters.items()})
+    return Law(model, {name: number(value, {"t0": "s", "temperature": "K"}.get(name, "1")) for name, value in parameters.items()})
 
 
 def stuck(low: float, high: float, low_g: float | None = None, high_g: float | None = None) -> Stuck:

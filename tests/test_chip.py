@@ -106,6 +106,7 @@ def test_the_digest_knows_every_number_and_every_source():
 
 def everything_imperfect() -> Chip:
     cell = device(programming=law("wan2022"), verify=Verify(number(0.02), 3), stuck=stuck(0.1, 0.02), read_noise=number(0.01), drift=law("cmo_hfox"))
+    cell = replace(cell, temperature=law("lammie2021", temperature=350.0))
     plain = test_chip().with_device(cell)
     return replace(plain, neuron=replace(plain.neuron, threshold_mismatch=number(0.03), leak=number(0.001)))
 

@@ -16,9 +16,10 @@ from memspike.cli import app
 from memspike.ensemble import Ensemble
 from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.mapper import map as map_program
+from memspike.mapping import AVOID
 from memspike.montecarlo import Design, Lab, run, study, summary
 from memspike.reporter import report_chips
-from memspike.simulator import faults_of, simulate
+from memspike.simulator import faults_of, simulate, written
 from memspike.storage import save
 from small_programs import one_conv, small_network
 
@@ -93,6 +94,7 @@ def test_two_runs_may_fill_one_folder_at_the_same_time(tmp_path):
         (replace(DESIGN, time=60.0), IMAGES, "time"),
         (replace(DESIGN, chip=SICK.without("wires")), IMAGES, "chip"),
         (replace(DESIGN, around_faults=True), IMAGES, "around_faults"),
+        (replace(DESIGN, avoid=("rows",)), IMAGES, "avoid"),
         (DESIGN, 15 - IMAGES, "images"),
     ],
 )
@@ -136,6 +138,36 @@ def test_a_study_takes_the_imperfections_apart_and_becomes_a_page():
         assert [s.name for s in page.sections][:1] == ["chips"] and type(page).from_json(page.to_json()) == page
         assert "<html" in page.html()
         assert json.loads(json.dumps(summary(each, 0.5), allow_nan=False))["accuracy_mean"] == each.whole.mean
+
+
+def test_ways_around_stuck_cells_are_shown_singly_and_together():
+    """What is studied is what designs of each way give by themselves, and the weights lie closest where all ways are taken."""
+    design = Design(small_network(), chip(stuck=stuck(0.1, 0.05)), around_faults=True, spare_columns=2)
+    lab = Lab(design, IMAGES, LABELS)
+    found = study(lab, range(3), detail=range(2))
+    singly = [f"by {way}" for way in AVOID]
+    together, spare = "by all of these", "and 2 spare pairs"
+    assert list(found.ways) == ["not around them", *singly, together, spare]
+    for name, way in (("not around them", replace(design, around_faults=False)), ("by sides", replace(design, avoid=("sides",)))):
+        alone = Lab(replace(way, spare_columns=0), IMAGES, LABELS).ensemble(replace(way, spare_columns=0), range(2))
+        assert np.array_equal(found.ways[name].ensemble.accuracies, alone.accuracies)
+    assert np.array_equal(found.ways[spare].ensemble.accuracies, found.whole.accuracies[:2])
+    rms = {name: way.rms for name, way in found.ways.items()}
+    least, most = rms[together] - 1e-9, rms["not around them"]
+    assert least < 0.5 * most and all(least <= rms[name] < most for name in singly)
+    held = np.concatenate([layer.errors.ravel() for layer in written(replace(design, spare_columns=0).mapping(0), 0).values()])
+    assert rms[together] == pytest.approx(np.sqrt(np.mean(held**2)))
+    page = report_chips(found, 0.5)
+    assert "ways" in [section.name for section in page.sections] and set(summary(found, 0.5)["detail"]["around"]) == set(rms)
+    one = study(Lab(replace(design, avoid=("rows",)), IMAGES, LABELS), [0], detail=[0])
+    assert list(one.ways) == ["not around them", "by rows", spare]
+    assert not study(Lab(DESIGN, IMAGES, LABELS), [0], detail=[0], times=[]).ways
+
+
+def test_cells_that_change_are_read_at_several_times_and_others_are_not():
+    assert list(study(Lab(DESIGN, IMAGES, LABELS), [0], detail=[0]).over_time) == [0, 3600, 86400]
+    still = Design(small_network(), chip(programming=law("constant", std=0.05)), time=60.0)
+    assert not study(Lab(still, IMAGES, LABELS), [0], detail=[0]).over_time
 
 
 def test_what_is_known_already_is_not_simulated_again(tmp_path):
@@ -198,6 +230,8 @@ def test_the_command_line_simulates_one_chip_and_many(program, tmp_path):
     [
         (["--time", "1d"], "--time says something about real chips, and fidelity ideal knows none"),
         (["--fidelity", "analog", "--time", "soon"], "the time 'soon' cannot be read"),
+        (["--fidelity", "analog", "--temperature", "warm"], "the temperature 'warm' cannot be read"),
+        (["--fidelity", "analog", "--temperature", "300C"], "the law 'lammie2021' was measured from 213 to 413 K; got 573.15 K"),
         (["--fidelity", "analog", "--only", "luck"], "no imperfection is called 'luck'"),
         (["--fidelity", "analog", "--only", "wires", "--without", "stuck"], "--only and --without cannot both be given"),
         (["--fidelity", "analog", "--read-noise", "much"], "--read-noise 'much' is no share"),
@@ -209,7 +243,9 @@ def test_the_command_line_simulates_one_chip_and_many(program, tmp_path):
         (["--fidelity", "analog", "--chips", "3", "--out", "x", "--times", "1s,later"], "the time 'later' cannot be read"),
         (["--fidelity", "analog", "--chips", "3", "--out", "x", "--times", "1s", "--detail", "0"], "--times draws chips over time, and --detail 0"),
         (["--fidelity", "analog", "--only", "drift"], "--only drift: this chip with cells mnsim-rram has no such imperfection"),
-        (["--fidelity", "analog", "--spare-columns", "2"], "--spare-columns keeps columns for mapping around faults"),
+        (["--fidelity", "analog", "--spare-columns", "2"], "--spare-columns says how weights are mapped around stuck cells"),
+        (["--fidelity", "analog", "--avoid", "rows"], "--avoid says how weights are mapped around stuck cells"),
+        (["--fidelity", "analog", "--around-faults", "--avoid", "rows,luck"], "--avoid 'luck': no such way around stuck cells"),
         (["--fidelity", "analog", "--time", "9e999d"], "the time '9e999d' cannot be read"),
         (["--fidelity", "analog", "--cells", "wan"], "no device is called 'wan'"),
     ],

@@ -10,7 +10,17 @@ from memspike.errors import ChipError
 Standing = Literal["primary", "secondary", "assumed", "fitted"]
 PartialSums = Literal["analog", "digital"]
 NeuronKind = Literal["up_down", "two_phase", "dual", "fire_only"]
-IMPERFECTIONS = ("programming", "stuck", "read_noise", "drift", "wires", "neuron")  # what fidelity "analog" simulates and `Chip.without` leaves out
+IMPERFECTIONS = (
+    "programming",
+    "stuck",
+    "read_noise",
+    "drift",
+    "temperature",
+    "wires",
+    "neuron",
+)  # what fidelity "analog" simulates and `Chip.without` leaves out
+
+_OF_CELLS = ("programming", "stuck", "read_noise", "drift", "temperature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Device:
 
     `conductances` [S] are measured levels in ascending order, from `conductances_source`. `programming` is the error of one write, `verify` how it is
     repeated, `stuck` cells cannot be written, `read_noise` is the standard deviation of a cell's conductance from timestep to timestep as a share
-    of g_max, `drift` what time does. None is perfect. The fidelities ideal and spike know none of them.
+    of g_max, `drift` what time does, `temperature` what heat does while they are read. None is perfect. The fidelities ideal and spike know none of them.
     """
 
     name: str
@@ -88,6 +98,7 @@ class Device:
     stuck: Stuck | None = None
     read_noise: Quantity | None = None
     drift: Law | None = None
+    temperature: Law | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name}"
@@ -223,7 +234,7 @@ class Chip:
         if unknown:
             raise ChipError(f"no imperfection is called {unknown[0]!r}", cure=f"imperfections: {', '.join(IMPERFECTIONS)}")
         crossbar, neuron = self.crossbar, self.neuron
-        left_out = {name: None for name in ("programming", "stuck", "read_noise", "drift") if name in names}
+        left_out = {name: None for name in _OF_CELLS if name in names}
         device = replace(crossbar.device, **left_out, **({"verify": None} if "programming" in names else {}))
         wires = replace(crossbar.wire_resistance, value=0.0, source="left out", standing="assumed") if "wires" in names else crossbar.wire_resistance
         if "neuron" in names:
@@ -238,7 +249,7 @@ class Chip:
     def imperfections(self) -> tuple[str, ...]:
         """Which imperfections the chip has."""
         device, neuron = self.crossbar.device, self.neuron
-        found = {name: getattr(device, name) is not None for name in ("programming", "stuck", "read_noise", "drift")}
+        found = {name: getattr(device, name) is not None for name in _OF_CELLS}
         found["wires"] = self.crossbar.wire_resistance.value > 0
         found["neuron"] = neuron != NeuronCircuit(neuron.kind, neuron.max_spikes_per_timestep)
         return tuple(name for name in IMPERFECTIONS if found[name])

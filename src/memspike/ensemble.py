@@ -85,9 +85,18 @@ class LayerStudy:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """One way around stuck cells: what the chips score, and how far all weights of one of them lie off, `rms`, in levels."""
+
+    ensemble: Ensemble
+    rms: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Study:
     """The chips of one design taken apart: all of them (`whole`); and, with fewer chips if at all, all imperfections (`together`), the same over time [s],
-    each imperfection `alone`, all but each (`without`), in one layer only (`layers`); and what chip number `shown` looks like."""
+    each imperfection `alone`, all but each (`without`), in one layer only (`layers`), each way around stuck cells (`ways`); and what chip number `shown`
+    looks like."""
 
     name: str
     chip: Chip
@@ -98,5 +107,6 @@ class Study:
     alone: Mapping[str, Ensemble]
     without: Mapping[str, Ensemble]
     layers: Mapping[str, Ensemble]
+    ways: Mapping[str, Way]
     shown: int
     cells: Mapping[str, LayerStudy]

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from memspike.chip import Chip
 from memspike.errors import MappingError
 from memspike.integer import Integers, frozen
 from memspike.program import Program
+
+Avoid = Literal["rows", "columns", "sides", "compensate"]  # ways around stuck cells, see mapper.faults
+AVOID: tuple[Avoid, ...] = ("rows", "columns", "sides", "compensate")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

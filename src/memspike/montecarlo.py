@@ -4,9 +4,10 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from memspike.chip import Chip, NeuronKind
-from memspike.ensemble import ERROR_QUANTILES, Ensemble, LayerStudy, Study
+from memspike.ensemble import ERROR_QUANTILES, Ensemble, LayerStudy, Study, Way
 from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.files import read_bytes, write_text
 from memspike.integer import Integers
 from memspike.mapper import map as map_program
-from memspike.mapping import FaultMap, LayerPlan
+from memspike.mapping import AVOID, Avoid, FaultMap, LayerPlan
 from memspike.mapping import Mapping as ChipMapping
+from memspike.physics.device import does_age
+from memspike.physics.laws import DAY, HOUR
 from memspike.program import Program
 from memspike.result import Encoder
 
@@ -35,8 +38,8 @@ Progress = Callable[[str, int, int, float], None]
 class Design:
     """What chips are made from: a program on a chip, read `time` seconds after writing.
 
-    `faults` is a measured map of one chip. With `around_faults` each chip's weights are mapped around its own stuck cells, `spare_columns` pairs of columns of
-    every crossbar being kept free for that. `layers` are the ops whose crossbars and neurons are imperfect; None: all.
+    `faults` is a measured map of one chip. With `around_faults` each chip's weights are mapped around its own stuck cells by the means `avoid`,
+    `spare_columns` pairs of columns of every crossbar being kept free for that. `layers` are the ops whose crossbars and neurons are imperfect; None: all.
     """
 
     program: Program
@@ -46,6 +49,7 @@ class Design:
     neuron: NeuronKind | None = None
     faults: FaultMap | None = None
     around_faults: bool = False
+    avoid: tuple[Avoid, ...] = AVOID
     spare_columns: int = 0
     layers: tuple[str, ...] | None = None
 
@@ -58,14 +62,14 @@ class Design:
             plain = replace(plain, faults=self.faults)
         if not self.around_faults:
             return plain
-        return map_program(self.program, self.chip, spare_columns=self.spare_columns, faults=faults_of(plain, number))
+        return map_program(self.program, self.chip, faults=faults_of(plain, number), avoid=self.avoid, spare_columns=self.spare_columns)
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides what the chips score, in plain values."""
         plain = {"program": self.program.digest(), "chip": self.chip.digest(), "faults": self.faults.digest() if self.faults else None}
         named = {name: getattr(self, name) for name in ("time", "encoder", "neuron", "around_faults", "spare_columns")}
         layers = list(self.layers) if self.layers is not None else None
-        return {**plain, **named, "layers": layers, "version": metadata.version("memspike")}
+        return {**plain, **named, "avoid": list(self.avoid), "layers": layers, "version": metadata.version("memspike")}
 
 
 class Lab:
@@ -137,12 +141,15 @@ def run(
     return lab.ensemble(design, range(seed, seed + chips))
 
 
-def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: Sequence[float] = ()) -> Study:
-    """All `chips` of the lab's design, and with the chips `detail` what each imperfection, each layer and each of `times` [s] does."""
+def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: Sequence[float] | None = None) -> Study:
+    """All `chips` of the lab's design, and with the chips `detail` what each imperfection, each layer, each of `times` [s] and, where weights are mapped
+    around stuck cells, each way around them does. Without `times`, cells that change are read at once, after an hour, a day, and the design's own time."""
     design, chip = lab.design, lab.design.chip
+    if times is None:
+        times = sorted({0.0, HOUR, DAY, design.time}) if does_age(chip.crossbar.device) else ()
     whole, shown = lab.ensemble(design, chips), chips[0]
     over_time, alone, without, layers = dict[float, Ensemble](), dict[str, Ensemble](), dict[str, Ensemble](), dict[str, Ensemble]()
-    together: Ensemble | None = None
+    ways, together = dict[str, Way](), None
 
     def case(changed: Design, name: str, is_whole: bool = False) -> Ensemble:
         return lab.ensemble(changed, detail, WHOLE if is_whole else name)
@@ -154,7 +161,27 @@ def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: 
         alone = {name: case(replace(design, chip=chip.only(name)), f"only {name}", len(names) == 1) for name in names}
         without = {name: case(replace(design, chip=chip.without(name)), f"without {name}") for name in names if len(names) > 1}
         layers = {op: case(replace(design, layers=(op,)), f"layer {op}", len(ops) == 1) for op in ops if names}
-    return Study(design.program.name, chip, design.time, whole, together, over_time, alone, without, layers, shown, cells(design, shown))
+        ways = {name: Way(case(way, name, way == design), _rms(cells(way, shown))) for name, way in _ways(design)}
+    return Study(design.program.name, chip, design.time, whole, together, over_time, alone, without, layers, ways, shown, cells(design, shown))
+
+
+def _ways(design: Design) -> Iterator[tuple[str, Design]]:
+    """The ways around stuck cells: none, each of the design's own by itself, all of them, and all of them with the spare columns."""
+    if not design.around_faults:
+        return
+    narrow = replace(design, spare_columns=0)
+    yield "not around them", replace(narrow, around_faults=False)
+    if len(design.avoid) > 1:
+        yield from ((f"by {means}", replace(narrow, avoid=(means,))) for means in design.avoid)
+    yield "by all of these" if len(design.avoid) > 1 else f"by {' and '.join(design.avoid)}", narrow
+    if design.spare_columns:
+        yield f"and {design.spare_columns} spare pair{'s' if design.spare_columns > 1 else ''}", design
+
+
+def _rms(layers: Mapping[str, LayerStudy]) -> float:
+    """The error of all weights of these layers, in levels."""
+    squares, numbers = zip(*((layer.rms**2 * layer.numbers.sum(), layer.numbers.sum()) for layer in layers.values()), strict=True)
+    return math.sqrt(sum(squares) / sum(numbers))
 
 
 def summary(found: Study, points: float) -> dict[str, Any]:
@@ -162,6 +189,7 @@ def summary(found: Study, points: float) -> dict[str, Any]:
     whole = found.whole
     share, low, high = whole.yield_within(points)
     parts: dict[str, Mapping[Any, Ensemble]] = {"after_s": found.over_time, "only": found.alone, "without": found.without, "only_layer": found.layers}
+    parts["around"] = {name: way.ensemble for name, way in found.ways.items()}
     detail = {
         part: {name if isinstance(name, str) else f"{name:.12g}": {"mean": one.mean, "std": one.std} for name, one in cases.items()}
         for part, cases in parts.items()

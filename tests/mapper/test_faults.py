@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from devices import chip, stuck
 from memspike.errors import MappingError
-from memspike.mapper import AVOID
 from memspike.mapper import map as map_program
-from memspike.mapping import FaultMap
+from memspike.mapping import AVOID, FaultMap
 from memspike.simulator import faults_of, simulate, written
 from random_programs import images_for, programs
 from small_programs import one_conv, one_dense, small_network

@@ -21,7 +21,7 @@ def printed(report: Report, width: int = 200) -> str:
     return stream.getvalue()
 
 
-SECTIONS = ["chips", "causes", "time", "layers", "cells", "device", "provenance"]
+SECTIONS = ["chips", "causes", "ways", "time", "layers", "cells", "device", "provenance"]
 
 
 def item(report: Report, section: str, kind: type[Any], name: str = "") -> Any:

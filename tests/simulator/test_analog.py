@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from chips import test_chip
-from crossbars import exact
+from crossbars import exact, solved
 from devices import chip, device, law, number, stuck
 from memspike.chip import NeuronCircuit
 from memspike.errors import SimulationError
@@ -18,6 +18,7 @@ from memspike.ops import Dense, TensorType
 from memspike.physics import effective_conductance
 from memspike.program import Program
 from memspike.simulator import faults_of, simulate, written
+from memspike.simulator.encode import encode
 from small_programs import I4, charge, one_conv, one_dense, small_network
 
 IMAGES = np.random.default_rng(0).integers(0, 16, (12, 2, 8, 8))
@@ -35,10 +36,11 @@ def outputs(mapping, images=IMAGES, **options):
         chip(read_noise=number(0.2)),
         chip(wires=50.0),
         chip(drift=law("power_law", nu=0.1, t0=1.0)),
+        chip(temperature=law("lammie2021", temperature=360.0)),
         replace(chip(), neuron=NeuronCircuit("up_down", 1, threshold_mismatch=number(0.2))),
         replace(chip(), neuron=NeuronCircuit("up_down", 1, leak=number(0.2))),
     ],
-    ids=["programming", "stuck", "read_noise", "wires", "drift", "mismatch", "leak"],
+    ids=["programming", "stuck", "read_noise", "wires", "drift", "temperature", "mismatch", "leak"],
 )
 def test_each_imperfection_alone_changes_scores_and_can_be_left_out(imperfect):
     mapping = map_program(small_network(), imperfect)
@@ -74,7 +76,27 @@ def test_batches_and_threads_change_nothing(neuron):
         torch.set_num_threads(before)
 
 
-def test_wires_give_what_every_input_solved_by_itself_gives():
+def test_wires_give_what_every_timestep_of_every_input_solved_by_itself_gives():
+    """One matrix per tile against the brute force: a nodal solution of every crossbar for the spikes of every timestep, all rows driven together."""
+    program = one_dense(50, 6, weight=np.random.default_rng(1).integers(-7, 8, (6, 50)))
+    mapping = map_program(program, chip(32, 32, wires=40.0, programming=law("wan2022"), stuck=stuck(0.05, 0.05)))
+    counts = np.random.default_rng(2).integers(0, 16, (3, 50))
+    (layer,) = written(mapping, seed=4, time=3600.0).values()
+    assert mapping.num_crossbars == 2, "stacked on one integrator"
+    sums = np.zeros((3, 6))
+    for image, trains in enumerate(encode(counts, 16).transpose(1, 0, 2)):
+        for spikes in trains:
+            for crossbar, rows in ((0, slice(0, 32)), (1, slice(32, 50))):
+                driven = np.zeros(32)
+                driven[: len(spikes[rows])] = spikes[rows]
+                currents = solved(layer.g[crossbar], 40.0, 40.0, driven)
+                sums[image] += (currents[0:12:2] - currents[1:12:2]) / (39e-6 / 7)
+    assert np.array_equal(outputs(mapping, counts, seed=4, time=3600.0), np.round(sums).astype(int))
+    perfect = [sum((layer.g[k, :32, 0:12:2] - layer.g[k, :32, 1:12:2])[: len(part)].T @ part for k, part in enumerate((c[:32], c[32:]))) for c in counts]
+    assert np.abs(sums - np.array(perfect) / (39e-6 / 7)).max() > 3, "or nothing was tested"
+
+
+def test_wires_give_what_every_row_solved_in_fractions_gives():
     """The matrix route against the circuit: Kirchhoff's law in fractions for the written cells, one tile and one row at a time."""
     program = one_dense(4, 2, weight=np.random.default_rng(1).integers(-7, 8, (2, 4)))
     imperfect = chip(5, 6, wires=400.0, programming=law("constant", std=0.05))

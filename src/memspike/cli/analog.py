@@ -2,14 +2,17 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from memspike.chip import IMPERFECTIONS, Chip, Device, Quantity, Stuck
+from memspike.chip import IMPERFECTIONS, Chip, Device, Law, Quantity, Stuck
 from memspike.errors import ChipError, MemspikeError
+from memspike.mapping import AVOID, Avoid
+from memspike.physics.laws import check_laws
 
 if TYPE_CHECKING:
     from memspike.montecarlo import Design
@@ -30,6 +33,7 @@ class RealChips:
 
     cells: Annotated[str | None, _option("Memristor cells, by name (memspike chips lists them) or from a .toml file.", "DEVICE")] = None
     time: Annotated[str | None, _option("Read so long after writing, as 1d (s, min, h, d, y); at once unless given.", "TIME")] = None
+    temperature: Annotated[str | None, _option("Read so hot, as 85C or 358K, by the cells' own law or else lammie2021.", "TEMP")] = None
     only: Annotated[list[str] | None, _option(f"Only this imperfection: {', '.join(IMPERFECTIONS)}. May be repeated.", "WHAT")] = None
     without: Annotated[list[str] | None, _option("All imperfections but this one. May be repeated.", "WHAT")] = None
     read_noise: Annotated[str | None, _option("Standard deviation of a cell per timestep, of g_max, as 1%.", "SHARE")] = None
@@ -38,12 +42,13 @@ class RealChips:
     wire_resistance: Annotated[float | None, _option("Ohm per segment of wire; 0 is ideal.", "OHM", min=0)] = None
     faults: Annotated[Path | None, _option("Measured fault map: .npz with `cells`, crossbars x rows x columns of 0 healthy, 1 low, 2 high.", "FILE")] = None
     around_faults: Annotated[bool, _option("Map each chip's weights around its own stuck cells.", None, _CHIP, "--around-faults")] = False
+    avoid: Annotated[str | None, _option(f"Only these ways around them, with commas: {', '.join(AVOID)}.", "WAYS")] = None
     spare_columns: Annotated[int | None, _option("Pairs of columns that every crossbar keeps free for that.", "N", min=0)] = None
     chips: Annotated[int | None, _option("Simulate N chips, numbered from --seed on; needs --out.", "N", _MANY, min=1)] = None
     out: Annotated[Path | None, _option("Folder for chips.csv, result.json and report.html; the same command goes on in it.", "FOLDER", _MANY)] = None
     within: Annotated[float | None, _option("Yield: chips at most so many points below the ideal program; 0.5 unless given.", "POINTS", _MANY, min=0)] = None
     detail: Annotated[int | None, _option("Chips behind each figure on one imperfection, layer or time; 5 unless given.", "N", _MANY, min=0)] = None
-    times: Annotated[str | None, _option("Draw accuracy over time at these times, with commas, as 1s,1h,1d.", "TIMES", _MANY)] = None
+    times: Annotated[str | None, _option("Accuracy at these times too, as 1s,30d; 0s, 1h and 1d unless given, where cells change.", "TIMES", _MANY)] = None
 
     def check(self, fidelity: str, is_mapped: bool, elsewhere: dict[str, Any]) -> None:
         """Refuse options that say nothing here: with another fidelity, of many chips without chips; for a mapping, what makes a new one.
@@ -51,6 +56,7 @@ class RealChips:
         `elsewhere` are options of one simulation that many chips cannot honour, by name.
         """
         given = self.given()
+        kelvin(self.temperature)
         for text in [self.time, *(self.times or "").split(",")]:  # what cannot be read is refused before anything takes time
             seconds(text or None)
         if given and fidelity != "analog":
@@ -69,11 +75,14 @@ class RealChips:
             raise MemspikeError(f"{lost[0]} keeps one simulation, and many chips are simulated", cure="simulate one chip by its number: --seed N")
         if self.detail == 0 and self.times:
             raise MemspikeError("--times draws chips over time, and --detail 0 simulates none of them", cure="give --detail 1 or more")
-        remade = [option for option in ("--faults", "--around-faults", "--spare-columns", "--chips") if option in given]
+        remade = [option for option in ("--faults", "--around-faults", "--avoid", "--spare-columns", "--chips") if option in given]
         if remade and is_mapped:
             raise MemspikeError(f"{remade[0]} makes mappings of its own", cure="give the program's file, not the mapping's")
-        if self.spare_columns is not None and not self.around_faults:
-            raise MemspikeError("--spare-columns keeps columns for mapping around faults", cure="add --around-faults")
+        for option in ("--avoid", "--spare-columns"):
+            if option in given and not self.around_faults:
+                raise MemspikeError(f"{option} says how weights are mapped around stuck cells", cure="add --around-faults")
+        if unknown := set(self._ways()).difference(AVOID):
+            raise MemspikeError(f"--avoid {min(unknown)!r}: no such way around stuck cells", cure=f"ways: {', '.join(AVOID)}")
 
     def given(self) -> dict[str, Any]:
         """The options that were given, by name, in the order of the help."""
@@ -110,11 +119,20 @@ class RealChips:
         from memspike.storage import load_faults
 
         faults = load_faults(self.faults) if self.faults else None
-        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, self.spare_columns or 0)
+        chosen = self._ways()
+        avoid: list[Avoid] = [way for way in AVOID if way in chosen]
+        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, tuple(avoid), self.spare_columns or 0)
+
+    def _ways(self) -> Sequence[str]:
+        return AVOID if self.avoid is None else [way.strip() for way in self.avoid.split(",")]
 
     def _device(self, device: Device) -> Device:
         if self.read_noise is not None:
             device = replace(device, read_noise=_share(self.read_noise, "--read-noise"))
+        if (hot := kelvin(self.temperature)) is not None:
+            law = device.temperature or Law("lammie2021")
+            device = replace(device, temperature=replace(law, parameters={**law.parameters, "temperature": Quantity(hot, "K", _SOURCE, "assumed")}))
+            check_laws(device)
         if self.stuck_low is None and self.stuck_high is None:
             return device
         before = device.stuck or Stuck(*[Quantity(0.0, "1", f"{_SOURCE}: not given", "assumed")] * 2)
@@ -134,9 +152,19 @@ def seconds(text: str | None) -> float:
     return value
 
 
-def times(text: str | None) -> list[float]:
-    """Times as `1s,1h,1d` in seconds, each once, in ascending order."""
-    return sorted({seconds(part) for part in text.split(",")}) if text else []
+def kelvin(text: str | None) -> float | None:
+    """A temperature as `85C` or `358K` in kelvin."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*([CK])", text.strip())
+    if not found:
+        raise MemspikeError(f"the temperature {text!r} cannot be read", cure="a number and its unit, as in 85C or 358K")
+    return float(found[1]) + (273.15 if found[2] == "C" else 0.0)
+
+
+def times(text: str | None) -> list[float] | None:
+    """Times as `1s,1h,1d` in seconds, each once, in ascending order; none is None."""
+    return sorted({seconds(part) for part in text.split(",")}) if text else None
 
 
 def _share(text: str, option: str) -> Quantity:

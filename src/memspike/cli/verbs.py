@@ -338,7 +338,9 @@ def chips() -> None:
     cells = Table("cells", "range", "levels", "imperfections", box=None)
     for name in storage.device_names():
         device = storage.load_device(name)
-        laws = [f"{what}: {law.model}" for what, law in (("programming", device.programming), ("drift", device.drift)) if law]
+        laws = [
+            f"{what}: {law.model}" for what, law in (("programming", device.programming), ("drift", device.drift), ("temperature", device.temperature)) if law
+        ]
         laws += [f"stuck: {100 * device.stuck.low.value:.3g} % low, {100 * device.stuck.high.value:.3g} % high"] if device.stuck else []
         laws += [f"read noise: {100 * device.read_noise.value:.3g} %"] if device.read_noise else []
         cells.add_row(name, f"{si(device.g_min.value, 'S')} to {si(device.g_max.value, 'S')}", str(device.levels), ", ".join(laws) or "none")

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
-from memspike.mapper.faults import AVOID, avoid_faults
+from memspike.mapper.faults import avoid_faults
 from memspike.mapper.placement import copies_of, num_crossbars, place
 from memspike.mapper.tiling import plan_layer, weighted_ops
-from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
+from memspike.mapping import AVOID, FaultMap, LayerPlan, Mapping, Tile
 from memspike.program import Program
 
-__all__ = ["AVOID", "map"]
+__all__ = ["map"]
 
 
 def map(

@@ -11,7 +11,6 @@ That any row of weights can be driven from any word line, and any pair read by a
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,9 @@ from scipy.optimize import linear_sum_assignment  # pyright: ignore[reportMissin
 from memspike.chip import Chip
 from memspike.errors import MappingError
 from memspike.integer import Integers
-from memspike.mapping import FaultMap, LayerPlan, Tile
+from memspike.mapping import AVOID, FaultMap, LayerPlan, Tile
 from memspike.physics import device as cells
 
-Avoid = Literal["rows", "columns", "sides", "compensate"]
-AVOID: tuple[Avoid, ...] = ("rows", "columns", "sides", "compensate")
 Floats = NDArray[np.float64]
 
 _MAX_ROUNDS = 20  # a round that gains nothing ends it long before

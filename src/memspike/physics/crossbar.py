@@ -6,8 +6,8 @@ after every cell of a bit line, the source's and the ground's own included. The 
 
 The nodes are eliminated exactly, a row at a time. Every formula holds wires as resistances and cells as conductances, so that an ideal wire and an
 open cell are plain zeros: no node floats, nothing is divided by a resistance, and no small number stands for zero. The matrices that are inverted are
-symmetric, diagonally dominant M-matrices with eigenvalues of 1 or more, and the only subtraction is that of one of their inverses from the identity.
-That is also faster than a sparse LU factorisation of the whole circuit: on one core 1 ms against 7 ms at 32 x 32 (in a batch), 0.9 s against 5 s at 256.
+symmetric, diagonally dominant M-matrices with eigenvalues of 1 or more, and the only subtractions are from the identity.
+That is also faster than a sparse LU factorisation of the whole circuit: on one core 0.5 ms against 7 ms at 32 x 32 (in a batch), 0.9 s against 5 s at 256.
 """
 
 import hashlib
@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 
 MAX_VALUE = 1e12  # siemens or ohm: far beyond any cell or wire, and up to it nothing overflows
 _CHUNK_ELEMENTS = 1 << 14  # of the matrices that are inverted together: they stay in a core's cache
+_SMALL = 0.005  # the norm of a matrix whose seventh power is below rounding
+_FAR = 1e-100  # of a word line's voltage at its end: below it, quotients of voltages may underflow
 _MAX_SOLVED_BYTES = 1 << 28  # of crossbars whose answers are kept
 _SOLVED: OrderedDict[tuple[bytes, tuple[int, ...], float, float], Floats] = OrderedDict()
 _SOLVING = threading.Lock()  # the number of threads that linear algebra uses belongs to the process
@@ -106,10 +108,31 @@ def _solve(g: Floats, word_line_resistance: float, bit_line_resistance: float) -
     identity = np.eye(g.shape[2])
     above = np.zeros((len(g), *identity.shape))
     for row in range(g.shape[1]):
-        passed = np.linalg.inv(identity + above + bit_line_resistance * lines.admittance(row))  # the share of each node's current that goes down
+        passed = _inverse_beside_identity(above + bit_line_resistance * lines.admittance(row))  # the share of each node's current that goes down
         a[:, : row + 1] @= passed
         above = identity - passed
     return a
+
+
+def _inverse_beside_identity(excess: Floats) -> Floats:
+    """(I + E)^-1 of every E `[tiles, n, n]`, symmetric and diagonally dominant, so that its norm is at most twice its largest diagonal entry.
+
+    Where wires conduct far better than cells, E is small, and (I - E) (I + E^2) (I + E^4) is the inverse but for a share E^8: of each entry no more than the
+    seventh power of the norm, which is below rounding. That is four products, a third of the time of an LU factorisation. Each tile is decided by itself,
+    so that no other tile changes its answer.
+    """
+    identity = np.eye(excess.shape[-1])
+    is_small = 2 * np.einsum("tjj->tj", excess).max(axis=-1, initial=0.0) <= _SMALL
+    if not is_small.all():
+        inverse: Floats = np.linalg.inv(identity + excess)
+        if is_small.any():
+            inverse[is_small] = _inverse_beside_identity(excess[is_small])
+        return inverse
+    squared: Floats = excess @ excess
+    found: Floats = identity - excess
+    found += found @ squared
+    found += found @ (squared @ squared)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +155,18 @@ class _WordLines:
 
     def admittance(self, row: int) -> Floats:
         """Of one row, at its bit-line nodes, with the source grounded [S]: `[tiles, columns, columns]`."""
-        g, num_columns = self.g[:, row], self.g.shape[2]
-        is_later = np.triu(np.ones((num_columns, num_columns), dtype=bool), 1)
-        reached = np.cumprod(np.where(is_later, self.transfer[:, row, None, :], 1.0), axis=-1)  # from node j to a later node k
-        later = np.where(is_later, (g * self.impedance[:, row])[:, :, None] * reached * g[:, None, :], 0.0)
-        whole = -(later + later.swapaxes(1, 2))
+        g, transfer, is_later = self.g[:, row], self.transfer[:, row], _later(self.g.shape[2])
+        driven = -g * self.impedance[:, row]
+        voltage = np.cumprod(transfer, axis=-1)
+        is_near = voltage[:, -1] > _FAR
+        if is_near.all():  # node j reaches a later node k by the quotient of their voltages, which costs no product per pair
+            whole = (driven / voltage)[:, :, None] * (voltage * g)[:, None, :] * is_later
+        else:
+            reached = np.cumprod(np.where(is_later, transfer[:, None, :], 1.0), axis=-1)
+            whole = np.where(is_later, driven[:, :, None] * reached * g[:, None, :], 0.0)
+            near = np.flatnonzero(is_near)
+            whole[near] = (driven[near] / voltage[near])[:, :, None] * (voltage * g)[near][:, None, :] * is_later
+        whole += whole.swapaxes(1, 2)
         np.einsum("tjj->tj", whole)[:] = self.own[:, row]
         return whole
 
@@ -153,6 +183,12 @@ def _word_lines(g: Floats, resistance: float) -> _WordLines:
         behind[..., k] = resistance + behind[..., k - 1] / (1 + behind[..., k - 1] * g[..., k - 1])
     all_round = 1 + behind * (g + ahead)
     return _WordLines(g, transfer, behind / all_round, g * ((1 + behind * ahead) / all_round))
+
+
+@cache
+def _later(number: int) -> NDArray[np.bool_]:
+    """Whether column k comes after column j: `[j, k]`."""
+    return np.triu(np.ones((number, number), dtype=bool), 1)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Memristor cells: levels to conductances and back to what is read: errors of writing, stuck cells, drift, read noise.
+"""Memristor cells: levels to conductances and back to what is read: errors of writing, stuck cells, drift, heat, read noise.
 
 The laws that a device names stand in `physics.laws`. A write is drawn from the law of programming as it is right after writing; where that law was
 measured to widen with time, `age` adds the variance that is missing, so that the whole distribution at any time is the law's and a cell remembers how it
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memspike.chip import Device
 from memspike.errors import ChipError
-from memspike.physics.laws import DAY, HOUR, MICRO, Floats, Range, drift_of, programming_of
+from memspike.physics.laws import DAY, HOUR, MICRO, Floats, Range, drift_of, heat_of, programming_of
 
 HEALTHY, STUCK_LOW, STUCK_HIGH = 0, 1, 2  # what a fault map says of a cell
 
@@ -109,23 +109,31 @@ def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: np.r
 
 
 def age(device: Device, written: Written, seconds: float, rng: np.random.Generator) -> Floats:
-    """The conductances [S] of written cells `seconds` later, before read noise; stuck cells stay. No time, no change.
+    """The conductances [S] of written cells `seconds` later, at the device's temperature, before read noise; stuck cells stay. No time, no drift.
 
     From one seed, different times are the same cells at different times.
     """
     if not 0 <= seconds < math.inf:
         raise ChipError(f"a time of {seconds} s; expected a finite one, zero or more")
-    programming, drift = programming_of(device), drift_of(device)
+    programming, drift, heat = programming_of(device), drift_of(device), heat_of(device)
     g, table, levels = written.landed, written.table, written.levels
-    if seconds == 0:
-        return written.g
-    if programming is not None and not programming.is_relative:
+    if seconds > 0 and programming is not None and not programming.is_relative:
         missing = np.sqrt(programming.std(table, seconds) ** 2 - programming.std(table, 0.0) ** 2)
         if missing.any():
             g = g + missing[levels] * rng.standard_normal(g.shape)
-    if drift is not None:
+    if seconds > 0 and drift is not None:
         g = drift.change(g, table[levels], seconds, rng)
+    if heat is not None:
+        g = heat.change(np.maximum(g, 0.0))
     return np.where(written.faults == HEALTHY, np.maximum(g, 0.0), written.landed)
+
+
+def does_age(device: Device) -> bool:
+    """Whether time changes what its cells conduct."""
+    programming, targets = programming_of(device), np.array([device.g_min.value, device.g_max.value])
+    if drift_of(device) is not None:
+        return True
+    return programming is not None and bool((programming.std(targets, DAY) > programming.std(targets, 0.0)).any())
 
 
 def read_noise(device: Device) -> float:
@@ -135,8 +143,9 @@ def read_noise(device: Device) -> float:
 
 def cautions(device: Device, seconds: float = 0.0) -> tuple[str, ...]:
     """Where a device read `seconds` after writing is taken beyond what its laws' papers measured, a sentence for each."""
-    programming, found = programming_of(device), list[str]()
-    for law, measured in ((device.programming, programming and programming.measured), (device.drift, (drift := drift_of(device)) and drift.measured)):
+    programming, drift, heat, found = programming_of(device), drift_of(device), heat_of(device), list[str]()
+    laws = (device.programming, programming), (device.drift, drift), (device.temperature, heat)
+    for law, measured in ((law, found_law and found_law.measured) for law, found_law in laws):
         if law is not None and measured is not None:
             found += [f"Cells {device.name}: the law {law.model} {what}." for what in _beyond(device, measured, seconds)]
     if device.verify is not None and device.programming is not None and programming is not None and programming.is_verified:

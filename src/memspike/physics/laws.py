@@ -55,6 +55,14 @@ class Drift:
     measured: Range = Range()
 
 
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """What temperature does to cells while they are read: `change(g)` [S]."""
+
+    change: Callable[[Floats], Floats]
+    measured: Range = Range()
+
+
 def programming_of(device: Device) -> Programming | None:
     """The device's law of programming. Raises ChipError when it is unknown or takes other numbers."""
     return None if device.programming is None else _find(device, device.programming, _PROGRAMMING)
@@ -65,10 +73,16 @@ def drift_of(device: Device) -> Drift | None:
     return None if device.drift is None else _find(device, device.drift, _DRIFT)
 
 
+def heat_of(device: Device) -> Heat | None:
+    """The device's law of temperature. Raises ChipError when it is unknown or takes other numbers."""
+    return None if device.temperature is None else _find(device, device.temperature, _HEAT)
+
+
 def check_laws(device: Device) -> None:
     """Raises ChipError when the device names a law that is unknown, or gives it other numbers than it takes."""
     programming_of(device)
     drift_of(device)
+    heat_of(device)
 
 
 # Programming
@@ -218,6 +232,33 @@ def _nandakumar2019_drift(device: Device) -> Drift:
     return Drift(change, Range(full_scale=25 * MICRO))
 
 
+# Temperature
+
+_WRITTEN_AT, _COLD, _COLDEST, _HOTTEST = 298.0, 273.0, 213.0, 413.0  # kelvin
+_LAMMIE = ((1 / 55e3, -0.00420717061486765), (1 / 2400.0, 0.000801158151673717))  # conductance [S], slope of log10 of the resistance [1/K]
+
+
+def _lammie2021(device: Device, temperature: float) -> Heat:
+    """Metal-oxide cells read at `temperature`: above 273 K the resistance is R x 10^(p (T - 273 K)), p = +0.000801 per K in the low-resistance state
+    (2.4 kohm) and -0.00421 per K in the high-resistance state (55 kohm); colder, it is R.
+
+    Lammie, Rahimi Azghadi and Ielmini, Semicond. Sci. Technol. 2021, Fig. 3A (measured from 213 to 413 K), coefficients of the authors' own code
+    (github.com/coreylammie/SST-Reproducibility, plot_3B.py). Two things are ours: cells are written at 298 K, and between the two states p is linear in the
+    logarithm of the conductance, beyond them held.
+    """
+    if not _COLDEST <= temperature <= _HOTTEST:
+        what = f"the law 'lammie2021' was measured from {_COLDEST:g} to {_HOTTEST:g} K; got {temperature:g} K"
+        raise ChipError(what, where=f"device {device.name}", cure="give a temperature within that range")
+    kelvin = max(temperature - _COLD, 0.0) - (_WRITTEN_AT - _COLD)
+    conductances, slopes = zip(*_LAMMIE, strict=True)
+
+    def change(g: Floats) -> Floats:
+        slope = np.interp(np.log(np.maximum(g, 1e-12)), np.log(conductances), slopes)
+        return g * 10 ** (-slope * kelvin)
+
+    return Heat(change, Range(conductances[0], conductances[1]))
+
+
 _PROGRAMMING: Mapping[str, Callable[..., Programming]] = {
     "constant": _constant,
     "lognormal": _lognormal,
@@ -228,7 +269,8 @@ _PROGRAMMING: Mapping[str, Callable[..., Programming]] = {
     "nandakumar2019": _nandakumar2019,
 }
 _DRIFT: Mapping[str, Callable[..., Drift]] = {"cmo_hfox": _cmo_hfox_relaxation, "nandakumar2019": _nandakumar2019_drift, "power_law": _power_law}
-_UNITS = {"t0": "s"}  # of a law's numbers; std_<level> is in S, all others are numbers
+_HEAT: Mapping[str, Callable[..., Heat]] = {"lammie2021": _lammie2021}
+_UNITS = {"t0": "s", "temperature": "K"}  # of a law's numbers; std_<level> is in S, all others are numbers
 
 L = TypeVar("L")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from memspike.ensemble import ERROR_QUANTILES, QUANTILES, Ensemble, Study
+from memspike.physics.device import cautions
 from memspike.reporter import plots
 from memspike.reporter.items import Cell, Column, Figure, Headline, Item, Measure, Note, Section, Table
 from memspike.reporter.report import Report
@@ -13,6 +14,7 @@ _WORDS = {
     "stuck": "stuck cells",
     "read_noise": "read noise",
     "drift": "drift",
+    "temperature": "temperature",
     "wires": "wire resistance",
     "neuron": "neuron circuits",
 }
@@ -24,7 +26,7 @@ _LOSS = (Column("mean loss", "points"), Column("standard error", "points"), Colu
 
 def report_chips(study: Study, within: float, run: Mapping[str, str] | None = None, *, title: str | None = None) -> Report:
     """What a study found, with the yield within `within` points of the ideal program; `run` is how to repeat it: command, data, digests."""
-    sections = (_accuracy(study, within), _causes(study), _time(study), _layers(study), _cells(study), _device(study), _run(run or {}))
+    sections = (_accuracy(study, within), _causes(study), _ways(study), _time(study), _layers(study), _cells(study), _device(study), _run(run or {}))
     return Report(title or f"{study.name}: {_number(study.whole)} on {study.chip.name}", tuple(s for s in sections if s.items))
 
 
@@ -95,6 +97,29 @@ def _causes(study: Study) -> Section:
     note = f"{told} A loss below zero is a gain, which small samples of images make."
     figure = Figure("tornado", "Accuracy lost to each imperfection", told, alt, plot, columns, tuple(rows), "wide")
     return Section("causes", title, (figure, Table("causes", "Accuracy lost to each imperfection", columns, tuple(rows), note)))
+
+
+def _ways(study: Study) -> Section:
+    title = "Around stuck cells"
+    if not study.ways:
+        return Section("ways", title, ())
+    found = {name: way.ensemble for name, way in study.ways.items()}
+    told = f"Mean over {_number(next(iter(found.values())))}, the first ones; whiskers are one standard error of it. Each way by itself, then together."
+    columns = (Column("way around"), Column("rms error [levels]"), *_LOSS)
+    rows = tuple((name, way.rms, way.ensemble.loss, way.ensemble.error, way.ensemble.std) for name, way in study.ways.items())
+    series = plots.Series("loss", [one.loss for one in found.values()], plots.DESIGN, errors=[one.error for one in found.values()])
+    figure = Figure(
+        "ways",
+        "Accuracy lost with each way around stuck cells",
+        told,
+        "; ".join(f"{name}: {100 * one.loss:.2f} points" for name, one in found.items()) + ".",
+        plots.bars(list(found), [series], "points", title="accuracy lost against the ideal program"),
+        columns,
+        rows,
+        "wide",
+    )
+    note = f"The error is that of all weights of chip {study.shown}, with everything else that is imperfect about it."
+    return Section("ways", title, (figure, Table("ways", "What each way around stuck cells brings", columns, rows, note)))
 
 
 def _time(study: Study) -> Section:
@@ -180,7 +205,7 @@ def _cells(study: Study) -> Section:
 def _device(study: Study) -> Section:
     chip = study.chip
     device, neuron = chip.crossbar.device, chip.neuron
-    laws = {"programming": device.programming, "drift": device.drift}
+    laws = {"programming": device.programming, "drift": device.drift, "temperature": device.temperature}
     text = f"Device {device.name}, {device.levels} levels"
     text += "".join(f"; {what} by the law {law.model!r}" for what, law in laws.items() if law)
     if device.conductances_source:
@@ -192,7 +217,8 @@ def _device(study: Study) -> Section:
     quantities = {name: q for name, q in chip.quantities().items() if name.startswith(("crossbar", "neuron"))}
     columns = (Column("constant", "code"), Column("value", "quantity"), Column("standing", "standing"), Column("source"))
     rows = tuple((name, f"{q.value!r} {q.unit}", q.standing, q.source) for name, q in quantities.items())
-    return Section("device", "What this rests on", (Note(text), Table("device", f"Cells, wires and neurons of chip {chip.name}", columns, rows)))
+    beyond = tuple(Note(caution, "caution") for caution in cautions(device, max([study.time, *study.over_time])))
+    return Section("device", "What this rests on", (Note(text), *beyond, Table("device", f"Cells, wires and neurons of chip {chip.name}", columns, rows)))
 
 
 def _run(run: Mapping[str, str]) -> Section:

@@ -7,7 +7,7 @@ from rich.text import Text
 from memspike.reporter.items import Headline, Note, Table, clean, shown
 from memspike.reporter.report import Report
 
-_TABLES = ("ratios", "accuracy", "costs", "energy-components", "area-components", "checks", "quantiles", "causes", "over-time", "layers-written")
+_TABLES = ("ratios", "accuracy", "costs", "energy-components", "area-components", "checks", "quantiles", "causes", "ways", "over-time", "layers-written")
 _WORDS = {"", "code", "standing"}
 _ASCII = str.maketrans({"µ": "u", "²": "2", "×": "x", "–": "-"})  # not every terminal has these signs
 
