@@ -131,7 +131,7 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
                 group["lr"] = rate(progress.epoch * batches.num_steps + step)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(_generator(batches.seed, stage.name, progress.epoch, step, 7).integers(2**62)))
-                loss = _loss(forward, stage, images, labels)
+                loss = _compiled_loss(forward, stage, images, labels) if compiled else _loss(net, stage, images, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -196,6 +196,17 @@ def _loss(net: Forward, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
     if stage.pull and signals:
         loss = loss + stage.pull.weight * REGULARIZERS[stage.pull.regularizer](signals, stage.pull.bounds)
     return loss
+
+
+def _compiled_loss(forward: Forward, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
+    """The loss, where the first call compiles. Raises TrainingError when the compiler cannot."""
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to load
+
+    try:
+        return _loss(forward, stage, images, labels)
+    except TorchDynamoException as error:
+        what = f"torch cannot compile the training step: {str(error).strip().splitlines()[0]}"
+        raise TrainingError(what, cure="install a C++ compiler (g++), or train without --compile") from error
 
 
 @torch.no_grad()
