@@ -1,9 +1,11 @@
 """One training step in counts against the fp32 step: eager, compiled, and Brevitas'.
 
+Ours is measured as the recipe has it (bfloat16 products where the processor has them) and with float32 products, as the fp32 step has.
 Goals: at most 1.25 times the fp32 eager step, at most 1.0 times when compiled; LeNet and ResNet-20, batches of 128, 4 bits.
 """
 
 import argparse
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspike.trainer import Recipe
+from memspike.trainer.net import Net
 
 NAME = "training"
 BATCH, BITS = 128, 4
@@ -36,12 +39,16 @@ def main() -> None:
             pixels = (images.to(torch.float32) / 255).to(memory_format=torch.channels_last)
             trained = training(name, SHAPES[name], BITS, recipe=Recipe(epochs=0, convergence_epochs=0, finetune_epochs=0))
             counts = trained.counts(trained.floating())
-            steps = {"fp32 torch, eager": _step(module(name), pixels, labels), "memspike, eager": _step(counts, images, labels)}
+            steps = {
+                "fp32 torch, eager": _step(module(name), pixels, labels),
+                "memspike, eager": _step(_copy(counts, counts.is_mixed), images, labels),
+                "memspike, eager, float32 products": _step(_copy(counts, False), images, labels),
+            }
             if not asked.no_compile:
                 steps["fp32 torch, compiled"] = _step(torch.compile(module(name)), pixels, labels)
-                steps["memspike, compiled"] = _step(torch.compile(counts), images, labels)
+                steps["memspike, compiled"] = _step(torch.compile(_copy(counts, counts.is_mixed)), images, labels)
             systems = {system: lambda step=step: seconds_of(lambda: [step() for _ in range(asked.steps)]) for system, step in steps.items()}
-            goals = {"memspike, eager": "ratio <= 1.25", "memspike, compiled": "ratio <= 1.0"}
+            goals = {"memspike, eager": "ratio <= 1.25", "memspike, eager, float32 products": "ratio <= 1.25", "memspike, compiled": "ratio <= 1.0"}
             for system, (seconds, *ratios) in rounds(systems, "fp32 torch, eager", asked.rounds).items():
                 rows.append(Row(NAME, case, system, 1000 * seconds / asked.steps, "ms/step", *ratios, goals.get(system, "")))
             wanted = {"network": name, "bits": BITS, "batch": BATCH, "steps": asked.steps, "rounds": asked.rounds}
@@ -53,10 +60,17 @@ def main() -> None:
     publish(rows, notes)
 
 
+def _copy(net: Net, is_mixed: bool) -> Net:
+    """The same network, with products in bfloat16 or in float32."""
+    found = copy.deepcopy(net)
+    found.is_mixed = is_mixed
+    return found
+
+
 def _step(net: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Callable[[], None]:
     assert isinstance(net, nn.Module)
     net.train()
-    optimizer = torch.optim.AdamW([parameter for parameter in net.parameters() if parameter.requires_grad], lr=1e-4)
+    optimizer = torch.optim.AdamW([parameter for parameter in net.parameters() if parameter.requires_grad], lr=1e-4, fused=True)
 
     def step() -> None:
         loss = F.cross_entropy(net(images), labels)
