@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memspike.chip import Device
 from memspike.errors import ChipError
-from memspike.physics.laws import DAY, HOUR, MICRO, Floats, Range, drift_of, heat_of, programming_of
+from memspike.physics.laws import DAY, HOUR, MICRO, Draws, Floats, Range, drift_of, heat_of, programming_of
 
 HEALTHY, STUCK_LOW, STUCK_HIGH = 0, 1, 2  # what a fault map says of a cell
 
@@ -77,7 +77,7 @@ def stuck_conductances(device: Device) -> tuple[float, float]:
     return (low or device.g_min).value, (high or device.g_max).value
 
 
-def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: np.random.Generator, faults: NDArray[np.uint8] | None = None) -> Written:
+def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: Draws, faults: NDArray[np.uint8] | None = None) -> Written:
     """Write cell levels of any shape, 0 to `max_level`: targets, the device's error, write-verify, and stuck cells where `faults` says so.
 
     Every pulse draws a new error. A cell that misses the tolerance after its last pulse stays where that pulse left it; a stuck one takes all its pulses,
@@ -108,7 +108,7 @@ def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: np.r
     return Written(levels, table, landed, faults, pulses)
 
 
-def age(device: Device, written: Written, seconds: float, rng: np.random.Generator) -> Floats:
+def age(device: Device, written: Written, seconds: float, rng: Draws) -> Floats:
     """The conductances [S] of written cells `seconds` later, at the device's temperature, before read noise; stuck cells stay. No time, no drift.
 
     From one seed, different times are the same cells at different times.

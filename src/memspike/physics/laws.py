@@ -8,7 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,12 @@ Floats = NDArray[np.float64]
 
 HOUR, DAY = 3600.0, 86400.0
 MICRO = 1e-6
+
+
+class Draws(Protocol):
+    """What draws standard normals of a shape: a numpy Generator, or many that draw a part each."""
+
+    def standard_normal(self, size: tuple[int, ...], /) -> Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Programming:
 class Drift:
     """What time does to cells that have been written: `change(g, targets, seconds, rng)` [S]; `g` below zero is a cell that conducts nothing."""
 
-    change: Callable[[Floats, Floats, float, np.random.Generator], Floats]
+    change: Callable[[Floats, Floats, float, Draws], Floats]
     measured: Range = Range()
 
 
@@ -184,7 +190,7 @@ def _nandakumar2019(device: Device) -> Programming:
 def _power_law(device: Device, nu: float, t0: float, nu_std: float = 0.0) -> Drift:
     """g x ((t + `t0`) / `t0`)^-nu, nu normal from cell to cell around `nu` with standard deviation `nu_std`: the device's own numbers."""
 
-    def change(g: Floats, targets: Floats, seconds: float, rng: np.random.Generator) -> Floats:
+    def change(g: Floats, targets: Floats, seconds: float, rng: Draws) -> Floats:
         exponent = nu + nu_std * rng.standard_normal(g.shape) if nu_std else nu
         return g * ((seconds + t0) / t0) ** -exponent
 
@@ -201,7 +207,7 @@ def _cmo_hfox_relaxation(device: Device) -> Drift:
     ReRamCMONoiseModel). Earlier than 1 s the relaxation of 1 s is taken. aihwkit also cuts off what leaves g_min to g_max; here cells may leave it.
     """
 
-    def change(g: Floats, targets: Floats, seconds: float, rng: np.random.Generator) -> Floats:
+    def change(g: Floats, targets: Floats, seconds: float, rng: Draws) -> Floats:
         log = math.log(max(seconds, 1.0))
         g = g + MICRO * (-0.08900206 * log + (0.04201137 * log + 0.41183342) * rng.standard_normal(g.shape))
         noise = 0.0277316483 * np.log10(np.maximum(g / MICRO, 1.0)) * math.sqrt(math.log((max(seconds, 1.0) + 1e-6) / 2e-6))
@@ -220,7 +226,7 @@ def _nandakumar2019_drift(device: Device) -> Drift:
     """
     t0, t_read = 20.0, 250e-9
 
-    def change(g: Floats, targets: Floats, seconds: float, rng: np.random.Generator) -> Floats:
+    def change(g: Floats, targets: Floats, seconds: float, rng: Draws) -> Floats:
         g = np.maximum(g, 0.0)
         log = np.log(np.maximum(targets / device.g_max.value, 1e-7))
         mean, spread = np.clip(-0.0155 * log + 0.0244, 0.049, 0.1), np.clip(-0.0125 * log - 0.0059, 0.008, 0.045)

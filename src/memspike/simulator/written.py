@@ -16,6 +16,7 @@ from memspike.physics.crossbar import effective_conductance
 
 Floats = NDArray[np.float64]
 
+_TOGETHER = 128  # crossbars written at once: their cells stay in the cache
 _FAULTS, _WRITE, _AGE = range(3)  # what is drawn, the last part of a crossbar's seed
 
 
@@ -60,6 +61,8 @@ def faults_of(mapping: Mapping, seed: int) -> FaultMap:
     crossbar = mapping.chip.crossbar
     shape = crossbar.rows, crossbar.columns
     number = sum(mapping.crossbars_of(plan.op) for plan in mapping.layers)
+    if crossbar.device.stuck is None:
+        return FaultMap(np.zeros((number, *shape), np.uint8), f"no cell of {crossbar.device.name} is stuck")
     drawn = [cells.draw_faults(crossbar.device, shape, _rng(seed, index, _FAULTS)) for index in range(number)]
     return FaultMap(np.stack(drawn), f"drawn for chip {seed} from the rates of {crossbar.device.name}")
 
@@ -93,9 +96,12 @@ def write_layer(mapping: Mapping, plan: LayerPlan, faults: FaultMap, seed: int, 
         levels[_cells(tile, first)], commanded[_cells(tile, first)] = tile.levels, tile.written
     stuck = faults.cells[first : first + number]
     g = np.empty(levels.shape)
-    for index in range(number):
-        done = cells.write(device, commanded[index], plan.max_level, _rng(seed, first + index, _WRITE), stuck[index])
-        g[index] = cells.age(device, done, time, _rng(seed, first + index, _AGE))
+    together = 1 if device.verify else _TOGETHER  # verifying draws for some cells of a crossbar only, so that each is written by itself
+    for start in range(0, number, together):
+        some = slice(start, min(start + together, number))
+        writing, ageing = (_Streams(seed, range(first + some.start, first + some.stop), purpose) for purpose in (_WRITE, _AGE))
+        done = cells.write(device, commanded[some], plan.max_level, writing, stuck[some])
+        g[some] = cells.age(device, done, time, ageing)
     targets = cells.level_conductances(device, plan.max_level)
     a = effective_conductance(g, wire, wire) if wire else g
     step = (targets[-1] - targets[0]) / plan.max_level
@@ -158,6 +164,18 @@ class _Layout:
 def _cells(tile: Tile, first: int) -> tuple[int, NDArray[np.integer], NDArray[np.integer]]:
     rows, columns = tile.places
     return tile.crossbar - first, rows[:, None], columns[None, :]
+
+
+class _Streams:
+    """The generators of some crossbars, as one: each draws what is its own of the first axis."""
+
+    def __init__(self, seed: int, crossbars: range, purpose: int) -> None:
+        self._rngs = [_rng(seed, crossbar, purpose) for crossbar in crossbars]
+
+    def standard_normal(self, size: tuple[int, ...], /) -> Floats:
+        if len(self._rngs) == 1:
+            return self._rngs[0].standard_normal(size)
+        return np.stack([rng.standard_normal(size[1:]) for rng in self._rngs])
 
 
 def _rng(seed: int, crossbar: int, purpose: int) -> np.random.Generator:
