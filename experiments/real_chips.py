@@ -102,7 +102,7 @@ def cases(many: int, some: int) -> tuple[Case, ...]:
 EXPERIMENTS = {
     "lenet": Experiment("lenet", 32, 3, cases(100, 10)),
     # 2048 rows of its first dense layer need 64 crossbars of 32 rows on one integrator; with 64 rows they need 32, the most that the chip has.
-    "alexnet": Experiment("alexnet_cifar", 64, 5, cases(10, 3)),
+    "alexnet": Experiment("alexnet_cifar", 64, 3, cases(10, 3)),
 }
 
 
