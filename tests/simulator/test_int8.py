@@ -1,6 +1,7 @@
 """int8 products: equal to the meaning where they are proven, refused where they are not, and never trusted."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,3 +140,21 @@ def test_one_channel_with_a_large_kernel_takes_bands():
             assert isinstance(product, int8.Banded)
             found = product(torch.from_numpy(images.astype(np.uint8)))
         assert np.array_equal(found.numpy(), op.evaluate(images)) and channels_last(found).is_contiguous()
+
+
+UNUSUAL = [  # each crashed oneDNN's kernel: a window lies in the padding alone
+    (6, 4, (3, 1), {"stride": (2, 3), "padding": (2, 4), "dilation": (2, 3), "groups": 2}, (4, 2)),
+    (2, 10, (5, 1), {"stride": (3, 2), "padding": (2, 3), "dilation": (2, 3), "groups": 2}, (8, 1)),
+    (1, 3, (1, 1), {"stride": (1, 3), "padding": (3, 2), "dilation": (3, 2)}, (2, 1)),
+    (6, 51, (3, 1), {"stride": (2, 2), "padding": (2, 1), "dilation": (2, 2), "groups": 3}, (6, 1)),
+]
+
+
+@pytest.mark.parametrize(("inputs", "channels", "kernel", "window", "size"), UNUSUAL)
+def test_windows_that_lie_in_the_padding_take_another_route(
+    inputs: int, channels: int, kernel: tuple[int, int], window: dict[str, Any], size: tuple[int, int]
+) -> None:
+    rng, count = np.random.default_rng(0), IntType(4)
+    weight = rng.integers(-7, 8, (channels, inputs // window.get("groups", 1), *kernel))
+    op = Conv2d("a", ("x",), weight, IntType(4, signed=True), **window)
+    assert int8.sums(op, TensorType((inputs, *size), count)) is None

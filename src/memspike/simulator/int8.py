@@ -121,7 +121,7 @@ def fits(op: Conv2d | Dense, x: IntType) -> bool:
 
 def sums(op: Conv2d | Dense, x: TensorType, image: Image = None) -> Product | Banded | None:
     """The op's sums of counts `x`, if they are proven; `image` is the shape before a Flatten that the product undoes."""
-    if not (is_available() and fits(op, x.type)):
+    if not (is_available() and fits(op, x.type) and _is_ordinary(op, x)):
         return None
     product = _made(op, None, torch.float32, image, x.shape)
     return product if product and _agrees(product, x, image, None) else None
@@ -132,7 +132,7 @@ def counts(
 ) -> Product | Banded | None:
     """The counts, clipped to `low` to `high`, that Fire makes of the op's sums of counts `x`, if they are proven; int8 if any is negative, else uint8."""
     dtype = dtype or (torch.int8 if low < 0 else torch.uint8)
-    if low < torch.iinfo(dtype).min or high > torch.iinfo(dtype).max or not (is_available() and fits(op, x.type)):
+    if low < torch.iinfo(dtype).min or high > torch.iinfo(dtype).max or not (is_available() and fits(op, x.type) and _is_ordinary(op, x)):
         return None
     bounds = bounds_of(op, x.type)
     line = line_of(fire, low, high, bounds.low, bounds.high, torch.float32, to_nearest=True)
@@ -140,6 +140,14 @@ def counts(
         return None
     product = _made(op, line, dtype, image, x.shape)
     return product if product and _agrees(product, x, image, fire) else None
+
+
+def _is_ordinary(op: Conv2d | Dense, x: TensorType) -> bool:
+    """Whether no window of a convolution can lie in the padding alone: there oneDNN's kernels (3.x, in torch 2.13) read outside the image and may crash."""
+    if isinstance(op, Dense):
+        return True
+    reach = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(op.weight.shape[2:], op.dilation, strict=True)]
+    return all(padding == 0 or (2 * padding < size and size <= side) for padding, size, side in zip(op.padding, reach, x.shape[1:], strict=True))
 
 
 def _made(op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Image = None, shape: tuple[int, ...] | None = None) -> Product | Banded | None:
