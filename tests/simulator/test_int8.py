@@ -31,6 +31,8 @@ def layer(seed: int, x: IntType, kind: IntType, fraction_bits: int, *, dense: bo
         groups, inputs = (1, int(rng.integers(1, 4))) if rng.random() < 0.7 else (channels, channels)
         kernel = tuple(int(n) for n in rng.integers(1, 6, 2))
         stride, padding, dilation = (tuple(int(n) for n in rng.integers(low, 3, 2)) for low in (1, 0, 1))
+        # as networks have it: no window lies in the padding alone (see UNUSUAL)
+        padding = tuple(min(p, d * (k - 1) // 2) for p, d, k in zip(padding, dilation, kernel, strict=True))
         weight = rng.integers(-128, 128, (channels, inputs // groups, *kernel))
         op, shape = Conv2d("s", ("x",), weight, I8, stride, padding, dilation, groups), (inputs, 11, 10)  # pyright: ignore[reportArgumentType]
     reach = bounds_of(op, x).largest * x.max << fraction_bits

@@ -124,7 +124,7 @@ def _inverse_beside_identity(excess: Floats) -> Floats:
     identity = np.eye(excess.shape[-1])
     is_small = 2 * np.einsum("tjj->tj", excess).max(axis=-1, initial=0.0) <= _SMALL
     if not is_small.all():
-        inverse: Floats = np.linalg.inv(identity + excess)
+        inverse: Floats = np.asarray(np.linalg.inv(identity + excess), np.float64)
         if is_small.any():
             inverse[is_small] = _inverse_beside_identity(excess[is_small])
         return inverse

@@ -277,7 +277,7 @@ def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x, weight) if layer.kind == "dense" else F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _affine(x: Tensor, gain: Tensor, offset: Tensor | None) -> Tensor:
+def _affine(x: Tensor, gain: Tensor | float, offset: Tensor | None) -> Tensor:
     """`x * gain + offset`; a compiler makes one pass of it."""
     if torch.compiler.is_compiling():
         return x * gain if offset is None else x * gain + _along(x, offset)
