@@ -14,6 +14,7 @@ from memspike.trainer.noise import DeviceNoise
 from small_programs import one_dense
 
 NOISY = device(programming=law("constant", std=0.12))
+NOISIER = device(programming=law("constant", std=0.2))
 
 
 def noise(cell, largest: int = 7, bits_per_cell: int = 4, time: float = 0.0) -> DeviceNoise:
@@ -58,7 +59,7 @@ def hardened():
     training = start()
     floating = training.floating()
     counts = training.counts(floating)
-    return start, training, floating, counts, training.harden(counts, floating, Hardening(NOISY, epochs=8, learning_rate=1e-3))
+    return start, training, floating, counts, training.harden(counts, floating, Hardening(NOISIER, epochs=8, learning_rate=1e-3))
 
 
 def test_a_network_trained_for_a_device_loses_less_on_its_chips(hardened):

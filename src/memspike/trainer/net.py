@@ -151,7 +151,7 @@ class Net(nn.Module):
         weight, noise = self.weight(layer), self._noise(layer)
         if noise is not None:
             weight = weight + noise.deviation(weight.detach())
-        dtype = torch.bfloat16 if self.is_mixed and self.training and x.dtype == torch.float32 and noise is None else x.dtype
+        dtype = torch.bfloat16 if self.is_mixed and self.training and x.dtype == torch.float32 else x.dtype
         sums = _sums(layer, x.to(dtype), weight.to(dtype)).to(x.dtype)
         return sums if noise is None else sums + noise.current(layer, x, weight, sums)
 

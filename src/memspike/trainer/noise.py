@@ -1,7 +1,8 @@
 """Noise of a device: what a step of training sees instead of the weights and sums that it asked for.
 
 Every step is another chip: each cell of each pair is drawn from the device's own law, a time after writing, stuck cells included at the device's rates; read
-noise is one normal variate per neuron and window, as in fidelity "analog". Wires, and the neighbours on a crossbar, are not seen.
+noise is one normal variate per neuron and window, as in fidelity "analog". Wires, and the neighbours on a crossbar, are not seen. Both kinds of error are
+drawn from a stock made once, because drawing a million of them anew would cost more than the rest of a step.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from memspike.chip import Device
 from memspike.physics.device import age, draw_faults, level_conductances, read_noise, write
 from memspike.trainer.trace import Layer
 
-_SAMPLES = 1 << 14  # cells written of each level; a weight's error is one of them, drawn anew in every step
+_SAMPLES = 1 << 14  # pairs written for each size of weight; a weight's error is one of them, drawn anew in every step
+_NORMALS = 1 << 20  # places in the stock of normal variates where the stretch that an image gets may start
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class DeviceNoise:
 
     @cached_property
     def bank(self) -> Tensor:
-        """Errors `[levels, samples]` of cells of each level, written and aged by the device's own law."""
+        """Errors `[levels, samples]` of pairs for each size of weight, both cells written and aged by the device's own law."""
         rng = np.random.default_rng([self.seed, self._max_level])
         targets = level_conductances(self.device, self._max_level)
         levels = np.repeat(np.arange(len(targets), dtype=np.uint16), _SAMPLES).reshape(len(targets), -1)
@@ -48,7 +50,11 @@ class DeviceNoise:
         errors = (g - written.target) / step
         if self.device.conductances is not None:  # a measured table lies off the even steps that weights are meant in
             errors += ((targets - targets[0]) / step - np.arange(len(targets)))[:, None]
-        return torch.from_numpy(errors.astype(np.float32))
+        return torch.from_numpy((errors - rng.permutation(errors[0])).astype(np.float32))
+
+    @cached_property
+    def normals(self) -> Tensor:
+        return torch.from_numpy(np.random.default_rng([self.seed, 1]).standard_normal(2 * _NORMALS, np.float32))
 
     @cached_property
     def variance(self) -> float:
@@ -58,27 +64,36 @@ class DeviceNoise:
         return 2 * noise**2 * float(sum(4 ** (self.bits_per_cell * index) for index in range(self.num_slices)))
 
     def deviation(self, weight: Tensor) -> Tensor:
-        """What a newly written chip adds to integer weights: for each pair, the error of its plus cell minus that of its minus cell."""
-        bank = self.bank.to(weight.device).flatten()
-        size, is_plus = weight.abs().to(torch.int64), weight > 0
-        total = torch.zeros_like(weight)
+        """What a newly written chip adds to integer weights: the error of each pair, which points the other way where the weight does."""
+        bank, size, total = self.bank.to(weight.device).flatten(), weight.abs().to(torch.int32), torch.zeros_like(weight)
         for index in range(self.num_slices):
             level = (size >> (self.bits_per_cell * index)) & ((1 << self.bits_per_cell) - 1)
-            chosen = torch.randint(_SAMPLES, (2, *weight.shape), device=weight.device)
-            plus, minus = torch.where(is_plus, level, 0), torch.where(is_plus, 0, level)
-            total += (bank[plus * _SAMPLES + chosen[0]] - bank[minus * _SAMPLES + chosen[1]]) * float(1 << (self.bits_per_cell * index))
-        return total
+            sample = torch.randint(_SAMPLES, weight.shape, dtype=torch.int32, device=weight.device)
+            total += bank[level * _SAMPLES + sample] * float(1 << (self.bits_per_cell * index))
+        return torch.where(weight < 0, -total, total)
 
     @torch.no_grad()
     def current(self, layer: Layer, x: Tensor, weight: Tensor, sums: Tensor) -> Tensor:
         """Read noise on the sums `[n, ...]` of counts `x`: its variance is that of one spike times the spikes that a neuron sees."""
         if not self.variance:
             return torch.zeros_like(sums)
-        groups = layer.groups if layer.kind == "conv2d" else 1
-        ones = torch.ones((groups, *weight.shape[1:]), dtype=x.dtype, device=x.device)
         spikes = x.detach().abs()
-        seen = F.linear(spikes, ones) if layer.kind == "dense" else F.conv2d(spikes, ones, None, layer.stride, layer.padding, layer.dilation, groups)
-        return (seen.repeat_interleave(sums.shape[1] // groups, dim=1) * self.variance).sqrt() * torch.randn_like(sums)
+        if layer.kind == "dense":
+            seen = spikes.sum(1, keepdim=True)
+        else:
+            spikes = spikes.unflatten(1, (layer.groups, -1)).sum(2)
+            ones = torch.ones((layer.groups, 1, *weight.shape[2:]), dtype=x.dtype, device=x.device)
+            seen = F.conv2d(spikes, ones, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        noise = self._normals(sums).unflatten(1, (seen.shape[1], -1)) * (seen * self.variance).sqrt().unsqueeze(2)
+        return noise.flatten(1, 2)
+
+    def _normals(self, like: Tensor) -> Tensor:
+        """Normal variates of this shape: for each image a stretch of the stock."""
+        size, stock = like[0].numel(), self.normals.to(like.device)
+        if size > _NORMALS:
+            return torch.randn_like(like)
+        starts = torch.randint(_NORMALS, (len(like),), device=like.device)
+        return stock.unfold(0, size, 1)[starts].reshape(like.shape)
 
 
 @dataclass(frozen=True, slots=True)
