@@ -27,7 +27,7 @@ from memspike.physics.device import cautions
 from memspike.physics.neuron import draw_neurons, integrate_and_fire, is_static
 from memspike.result import Encoder
 from memspike.simulator.encode import Window, check_encoder, check_window, line_keys
-from memspike.simulator.kernels import carrier_of, magnitude_of
+from memspike.simulator.kernels import carrier_of, magnitude_of, stored
 from memspike.simulator.neuron import Fired
 from memspike.simulator.real import Normals, Product, ReadNoise
 from memspike.simulator.spike import Spike, reader_of
@@ -51,7 +51,6 @@ class Analog:
         self.program, self._seed = mapping.program, checked(seed)
         self._encoder: Encoder = encoder
         self._numbers = {op.out: number for number, op in enumerate(self.program.ops)}
-        self._steps: dict[str, Callable[..., Tensor]] = {op.out: step(self.program, op) for op in self.program.ops}
         self._real: dict[str, _Real] = {}
         self._notes = list(cautions(mapping.chip.crossbar.device, time))
         imperfect, faults = _named(mapping, layers), faults_of(mapping, seed)
@@ -68,6 +67,8 @@ class Analog:
                 self._real[plan.op] = _Real(mapping, plan.op, layer, circuit if layer else perfect, rng)
                 note += ", one product per window" if self._real[plan.op].is_static else ", walked through every timestep"
             self._notes.append(note)
+        real = {name for plan in self._real.values() for name in (plan.op.out, plan.reader.out)}
+        self._steps: dict[str, Callable[..., Tensor]] = {op.out: step(self.program, op) for op in self.program.ops if op.out not in real}
         self._perfect = Spike(mapping, encoder, neuron, seed) if is_perfect and neuron in ("dual", "fire_only") else None
         if neuron == "dual" and not is_perfect:
             what = "the neuron 'dual' subtracts two counts, each of which holds the cells' conductance at level 0; that circuit is not simulated"
@@ -139,7 +140,7 @@ class _Real:
             return (sums.to(torch.float64) * self._scale + self._start).round_().to(torch.int64)
         low, high = self.reader.type.min, self.reader.type.max
         # two passes with one broadcast operand each run vectorised; one fused pass would not
-        counts = torch.mul(sums, self._gain).add_(self._offset).floor_().clamp_(low, high).to(carrier_of(self.reader.type))
+        counts = torch.mul(sums, self._gain).add_(self._offset).floor_().clamp_(low, high).to(stored(self.reader.type))
         return counts if self._exact is None else torch.where(self._flawless, self._exact(sums), counts)
 
     def walk(self, window: Window, normals: Normals) -> Fired:

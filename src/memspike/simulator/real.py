@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memspike.ops import Conv2d, Dense
+from memspike.simulator.kernels import channels_first, in_channels_last
 
 Floats = NDArray[np.float64]
 
@@ -38,14 +39,15 @@ class Product:
         inputs = rows // math.prod(kernel)
         self._missing = self._blocks * inputs - op.groups * op.weight.shape[1]
         shaped = (np.rint(matrix / grid) * grid).transpose(0, 2, 1).reshape(self._blocks * channels, inputs, *kernel)
-        self._weight = torch.from_numpy(np.ascontiguousarray(shaped)).to(self.dtype)
+        weight = torch.from_numpy(np.ascontiguousarray(shaped)).to(self.dtype)
+        self._weight = in_channels_last(weight) if isinstance(op, Conv2d) else weight
 
     def __call__(self, counts: Tensor) -> Tensor:
         op, x = self.op, counts.to(self.dtype)
         if self._missing:
             x = F.pad(x, [0, 0] * (x.ndim - 2) + [0, self._missing])
         if isinstance(op, Conv2d):
-            sums = F.conv2d(x, self._weight, None, op.stride, op.padding, op.dilation, self._blocks)
+            sums = F.conv2d(in_channels_last(x), self._weight, None, op.stride, op.padding, op.dilation, self._blocks)
         elif self._blocks == 1:
             sums = F.linear(x, self._weight)
         else:
@@ -64,15 +66,15 @@ class Normals:
         self._key, self._first, self._num_calls = key, first, 0
 
     def like(self, values: Tensor) -> Tensor:
-        """Variates float32 of the shape of `values`, `[n, ...]`."""
+        """Variates float32 of the shape of `values`, `[n, ...]`, those of an image with its channels last."""
         size = values[0].numel() if len(values) else 0
         num_words = -(-size // 4)  # four 16-bit draws to a word
         bits = np.random.PCG64([*self._key, self._num_calls])
         bits.advance(self._first * num_words)
         self._num_calls += 1
         words = np.random.Generator(bits).integers(0, 1 << 64, (len(values), num_words), dtype=np.uint64)
-        places = words.astype("<u8", copy=False).view("<u2")[:, :size]
-        return torch.from_numpy(_quantiles().take(places)).reshape(values.shape)
+        places = torch.from_numpy(words.astype("<u8", copy=False).view("<u2")[:, :size].astype(np.int32))
+        return channels_first(_quantiles().index_select(0, places.flatten()).reshape(values.movedim(1, -1).shape if values.ndim == 4 else values.shape))
 
 
 class ReadNoise:
@@ -115,7 +117,7 @@ def _along(values: Floats, axes: int) -> Tensor:
 
 
 @cache
-def _quantiles() -> NDArray[np.float32]:
+def _quantiles() -> Tensor:
     lower = np.array([NormalDist().inv_cdf((place + 0.5) / _QUANTILES) for place in range(_QUANTILES // 2)])
     both = np.concatenate([lower, -lower[::-1]])
-    return (both / np.sqrt(np.mean(both**2))).astype(np.float32)
+    return torch.from_numpy((both / np.sqrt(np.mean(both**2))).astype(np.float32))
