@@ -131,12 +131,13 @@ def test_what_no_byte_or_float_holds_is_left_to_others():
     assert line_of(fire, 0, 255, 0, 1 << 14, torch.float32, to_nearest=True) is None and int8.counts(op, TensorType((130,), U4), fire, 0, 255) is None
 
 
-def test_one_channel_with_a_large_kernel_takes_bands():
-    """LeNet's first layer, and one with everything that a convolution may have."""
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_a_large_kernel_takes_bands(inputs: int):
+    """LeNet's layers, and ones with everything that a convolution may have."""
     rng = np.random.default_rng(0)
     for more in ({}, {"stride": (2, 3), "padding": (2, 1), "dilation": (1, 2)}):
-        op = Conv2d("s", ("x",), rng.integers(-7, 8, (6, 1, 5, 5)), IntType(4, signed=True), **more)
-        x, images = TensorType((1, 14, 17), U4), rng.integers(0, 16, (3, 1, 14, 17))
+        op = Conv2d("s", ("x",), rng.integers(-7, 8, (6, inputs, 5, 5)), IntType(4, signed=True), **more)
+        x, images = TensorType((inputs, 14, 12), U4), rng.integers(0, 16, (3, inputs, 14, 12))
         with exact_arithmetic():
             product = int8.sums(op, x)
             assert isinstance(product, int8.Banded)

@@ -11,6 +11,7 @@ torch's operators for this are internal ones, so nothing is taken on trust. A la
 What fails takes a slower route. Values are images with their channels last, which is how oneDNN wants them.
 """
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ MAX_SUM = 1 << 24
 MAX_PROOF = 1 << 26  # elements of the table on which a layer's steps are tried
 _INT16 = 32767
 _LARGE = 127  # as weight and as count: two such products fit 16 bits
+_WIDER = 3  # times its kernel an image may be for its bands to be worth their zeros
 _TOGETHER = 32  # channels whose steps are tried at once
 
 
@@ -41,11 +43,9 @@ class Product:
     """
 
     def __init__(self, op: Conv2d | Dense, line: Line | None = None, dtype: torch.dtype = torch.float32, image: Image = None) -> None:
-        self.op, self.line, self.dtype, channels = op, line, dtype, len(op.weight)
-        self._scale = torch.ones(channels) if line is None else torch.from_numpy(line.slope.astype(np.float32))
-        self._bias = None if line is None else torch.from_numpy(line.offset.astype(np.float32))
+        self.op, self.dtype, channels = op, dtype, len(op.weight)
         self._zeros = torch.zeros(channels, dtype=torch.int32)
-        self._post = ("none", [], "") if line is None else ("hardtanh", [float(line.low), float(line.high)], "")
+        self._take(line)
         weight = torch.from_numpy(op.weight.astype(np.int8))
         if isinstance(op, Conv2d):
             self._window = (list(op.stride), list(op.padding), list(op.dilation), op.groups)
@@ -55,6 +55,18 @@ class Product:
             if image is not None:
                 weight = channels_last(weight.reshape(channels, *image)).reshape(channels, -1)
             self._packed = _onednn().qlinear_prepack(weight, None)
+
+    def with_line(self, line: Line) -> "Product":
+        """The same product, other counts made of its sums; its weights are packed already."""
+        other = copy.copy(self)
+        other._take(line)
+        return other
+
+    def _take(self, line: Line | None) -> None:
+        self.line = line
+        self._scale = torch.ones(len(self.op.weight)) if line is None else torch.from_numpy(line.slope.astype(np.float32))
+        self._bias = None if line is None else torch.from_numpy(line.offset.astype(np.float32))
+        self._post = ("none", [], "") if line is None else ("hardtanh", [float(line.low), float(line.high)], "")
 
     def __call__(self, counts: Tensor) -> Tensor:
         given = (self._scale, self._zeros, self._bias)
@@ -70,34 +82,36 @@ class Product:
 
 
 class Banded:
-    """A convolution of one channel as a matrix product of bands of the image's rows, `[n * rows, kernel rows * columns]`: a Product in all it does.
+    """A convolution as a matrix product of bands of the image's rows, `[n * rows, kernel rows * columns * channels]`: a Product in all it does.
 
-    oneDNN's convolution pads one channel to four; with a large kernel that costs more than the zeros in a band's matrix.
+    A band's matrix holds a kernel at every column, with zeros around it. Where the kernel is nearly as wide as the image, or there is but one channel, which
+    oneDNN's convolution pads to four, these zeros cost less than that convolution does.
     """
 
     def __init__(self, op: Conv2d, line: Line | None, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         self.op, self.line, self.dtype = op, line, dtype
-        (channels, _, *kernel), (ph, pw), (dh, dw), (sh, sw) = op.weight.shape, op.padding, op.dilation, op.stride
+        (channels, inputs, *kernel), (ph, pw), (dh, dw), (sh, sw) = op.weight.shape, op.padding, op.dilation, op.stride
         self._height, self._width, high = shape[1] + 2 * ph, shape[2] + 2 * pw, dh * (kernel[0] - 1) + 1
         self._rows, self._columns = (self._height - high) // sh + 1, (self._width - dw * (kernel[1] - 1) - 1) // sw + 1
-        weight = np.zeros((self._columns, channels, high, self._width), np.int64)
+        weight = np.zeros((self._columns, channels, high, self._width, inputs), np.int64)
         for column in range(self._columns):
-            weight[column, :, ::dh, column * sw : column * sw + dw * (kernel[1] - 1) + 1 : dw] = op.weight[:, 0]
+            weight[column, :, ::dh, column * sw : column * sw + dw * (kernel[1] - 1) + 1 : dw] = op.weight.transpose(0, 2, 3, 1)
         dense = Dense(op.out, op.inputs, weight.reshape(self._columns * channels, -1), op.weight_type)
         wide = line and Line(np.tile(line.slope, self._columns), np.tile(line.offset, self._columns), line.low, line.high)
         self._product = Product(dense, wide, dtype)
 
     @staticmethod
-    def suits(op: Conv2d | Dense) -> bool:
-        """Whether the op is such a convolution; measured for LeNet, which it halves, and for kernels of 3 x 3, which it slows."""
-        return isinstance(op, Conv2d) and op.weight.shape[1] == op.groups == 1 and op.weight[0].size >= 16
+    def suits(op: Conv2d | Dense, shape: tuple[int, ...]) -> bool:
+        """Whether the op is such a convolution; measured for LeNet, both of whose convolutions it halves, and for kernels of 3 x 3, which it slows."""
+        if not isinstance(op, Conv2d) or op.groups > 1 or op.weight[0, 0].size < 16:
+            return False
+        return op.weight.shape[1] == 1 or shape[2] + 2 * op.padding[1] <= _WIDER * op.weight.shape[3]
 
     def __call__(self, counts: Tensor) -> Tensor:
-        (ph, pw), number = self.op.padding, len(counts)
-        image = F.pad(counts[:, 0], (pw, pw, ph, ph)) if ph or pw else counts[:, 0]
-        size, step = self._height * self._width, self.op.stride[0] * self._width
-        length = self._product.op.weight.shape[1]
-        bands = image.contiguous().as_strided((number, self._rows, length), (size, step, 1)).reshape(-1, length)
+        (ph, pw), (number, inputs) = self.op.padding, counts.shape[:2]
+        image = channels_last(F.pad(counts, (pw, pw, ph, ph)) if ph or pw else counts)
+        row, length = self._width * inputs, self._product.op.weight.shape[1]
+        bands = image.as_strided((number, self._rows, length), (self._height * row, self.op.stride[0] * row, 1)).reshape(-1, length)
         return channels_first(self._product(bands).reshape(number, self._rows, self._columns, -1))
 
     def note(self) -> str:
@@ -152,7 +166,7 @@ def _is_ordinary(op: Conv2d | Dense, x: TensorType) -> bool:
 
 def _made(op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Image = None, shape: tuple[int, ...] | None = None) -> Product | Banded | None:
     try:
-        return Banded(op, line, dtype, shape) if shape and isinstance(op, Conv2d) and Banded.suits(op) else Product(op, line, dtype, image)
+        return Banded(op, line, dtype, shape) if shape and isinstance(op, Conv2d) and Banded.suits(op, shape) else Product(op, line, dtype, image)
     except RuntimeError:  # a layer that oneDNN does not know; it runs without
         return None
 
@@ -170,21 +184,21 @@ def _steps_hold(op: Conv2d | Dense, x: IntType, fire: Fire, line: Line, dtype: t
     whole, rest = np.divmod(np.abs(wanted), _LARGE)
     inputs = np.concatenate([np.clip(whole[..., None] - _LARGE * np.arange(ways), 0, _LARGE), rest[..., None]], axis=2)
     inputs = np.concatenate([np.where(side[..., None], inputs, 0) for side in (wanted > 0, wanted < 0)], axis=2).astype(np.uint8)
-    each = np.concatenate([[_LARGE] * ways, [1], [-_LARGE] * ways, [-1]])
+    weight = np.kron(np.eye(_TOGETHER, dtype=np.int64), np.concatenate([[_LARGE] * ways, [1], [-_LARGE] * ways, [-1]]))
+    is_image = isinstance(op, Conv2d)
+    probe = Conv2d(op.out, op.inputs, weight[:, :, None, None], op.weight_type) if is_image else Dense(op.out, op.inputs, weight, op.weight_type)
     meant = replace(fire, type=IntType(63, signed=True)).evaluate(wanted.T).clip(line.low, line.high)
+    product = None
     for start in range(0, channels, _TOGETHER):
-        part = slice(start, min(start + _TOGETHER, channels))
-        weight = np.kron(np.eye(part.stop - start, dtype=np.int64), each)
-        rows = inputs[part].transpose(1, 0, 2).reshape(wanted.shape[1], -1)
-        if isinstance(op, Conv2d):
-            rows = np.pad(rows, ((0, -len(rows) % 64), (0, 0))).reshape(-1, 8, 8, rows.shape[1])  # pixels, along which the kernel's inner loop runs
-            probe = Conv2d(op.out, op.inputs, weight[:, :, None, None], op.weight_type)
-        else:
-            probe = Dense(op.out, op.inputs, weight, op.weight_type)
-        product = _made(probe, replace(line, slope=line.slope[part], offset=line.offset[part]), dtype)
+        part = np.minimum(np.arange(start, start + _TOGETHER), channels - 1)  # the last channel again, where there are no more
+        own = replace(line, slope=line.slope[part], offset=line.offset[part])
+        product = product.with_line(own) if isinstance(product, Product) else _made(probe, own, dtype)
         if product is None:
             return False
-        got = channels_last(product(channels_first(torch.from_numpy(rows)))).reshape(-1, part.stop - start)[: len(meant)]
+        rows = inputs[part].transpose(1, 0, 2).reshape(wanted.shape[1], -1)
+        if is_image:
+            rows = np.pad(rows, ((0, -len(rows) % 64), (0, 0))).reshape(-1, 8, 8, rows.shape[1])  # pixels, along which the kernel's inner loop runs
+        got = channels_last(product(channels_first(torch.from_numpy(rows)))).reshape(-1, _TOGETHER)[: len(meant)]
         if not np.array_equal(to_numpy(got), meant[:, part]):
             return False
     return True
