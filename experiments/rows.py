@@ -135,10 +135,10 @@ class Bench:
                 continue
             if data is None:
                 local, hub = DATA[network]
-                data = _load(asked.data / local, hub)
+                data = load_data(asked.data / local, hub)
             floating = Floating(network, seed, data, asked.runs, asked.device)
             for method, bits in wanted:
-                row = floating.row(self.table, method, bits)
+                row, _ = floating.row(self.table, method, bits)
                 write(self.table, [*read(self.table), row])
 
 
@@ -154,8 +154,8 @@ class Floating:
         self.predictions = training.predictions(self.net)
         self.state = self.net.model.state_dict()
 
-    def row(self, table: str, method: Method, bits: int) -> Row:
-        """Train (or round) by a method, compile, and classify all test images with the program."""
+    def row(self, table: str, method: Method, bits: int) -> tuple[Row, Program | None]:
+        """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
         started = time.monotonic()
         recipe, chosen = replace(RECIPES[self.network], **method.changes), method.bits(bits)
         folder = self.folder / f"{method.name}-{bits}".replace(" ", "-")
@@ -175,12 +175,13 @@ class Floating:
         if program is not None and forward is not None:
             changed = str(int((predictions != forward).sum()))
         right, was_right = (found == self.data.test.labels for found in (predictions, self.predictions))
-        return Row(
+        row = Row(
             table, self.network, self.data.name, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), _image_bits(frozen, chosen), method.name,
             self.seed, epochs, self.accuracy, self.control(epochs), float(right.mean()), changed, int((right & ~was_right).sum()),
             int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), version("memspike"),
             program.digest() if program else "",
         )  # fmt: skip
+        return row, program
 
     def control(self, epochs: int) -> float:
         """Accuracy in floating point after as many further epochs, at the rates of fine-tuning."""
@@ -249,7 +250,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
-def _load(folder: Path, hub: str) -> datasets.Dataset:
+def load_data(folder: Path, hub: str) -> datasets.Dataset:
     """The local copy if there is one, else the hub's; a copy recompressed as JPEG carries that in its name."""
     if not folder.is_dir():
         return datasets.load(hub)

@@ -102,6 +102,44 @@ class SplitPartialSums:
         return neurons.threshold << more >> self.extra_bits, neurons.charge << more, neurons.fraction_bits + more
 
 
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Write the weights of the op `op` `times` times over, and let its neurons wait for as many times the charge.
+
+    Every count stays what it was: the layer reads its input `times` times, so each sum, charge and threshold is `times` what it was. On cells that are
+    written with errors independent of each other a sum is then off by `1 / sqrt(times)` of what it was off, for `times` the rows of that layer. First layers
+    are small, and all that follows rests on them.
+    """
+
+    op: str
+    times: int
+
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise ProgramError(f"is to be written {self.times} times; expected 1 or more", where=f"op {self.op}")
+
+    def apply(self, program: Program) -> Program:
+        """The program with that op written so often; `notes["compile"]["repeat"]` lists op and times.
+
+        Raises ProgramError when there is no such op or it is none with weights and one group, when it is not read by one Fire alone, and when potentials
+        overflow.
+        """
+        op = program.op(self.op)
+        if not isinstance(op, Conv2d | Dense) or op.groups > 1:
+            raise ProgramError(f"is {op.word} of {getattr(op, 'groups', 1)} groups; only a conv2d or dense op of one group is repeated", where=f"op {op.out}")
+        neurons, name = _neurons(program, op), f"{op.out}.in"
+        if not isinstance(neurons, Fire):
+            raise ProgramError("scores have no threshold that could grow with their sums", where=f"op {op.out}", cure="repeat a layer before it")
+        many = {
+            op.out: (Concat(name, op.inputs * self.times), replace(op, inputs=(name,), weight=np.concatenate([op.weight] * self.times, axis=1))),
+            neurons.out: (replace(neurons, threshold=neurons.threshold * self.times, charge=neurons.charge * self.times),),
+        }
+        ops = [new for old in program.ops for new in many.get(old.out, (old,))]
+        done = program.notes.get("compile", {})
+        note = {**done, "repeat": [*done.get("repeat", []), {"op": self.op, "times": self.times}]}
+        return replace(program, ops=tuple(ops), notes={**program.notes, "compile": note})
+
+
 def _num_rows(op: Conv2d | Dense) -> int:
     return int(np.prod(op.weight.shape[1:], dtype=np.int64))
 

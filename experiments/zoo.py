@@ -1,0 +1,40 @@
+"""The zoo: trains what is missing of the default recipe's 4-bit networks, seed 0, and writes their programs into the package.
+
+Run: python experiments/zoo.py [--networks lenet] [--runs runs/tables]
+The seed is table 4's first, not the best of several. How a program was trained, and what it scores on all test images, goes into its notes.
+"""
+
+import argparse
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rows import DATA, Floating, Method, load_data
+
+import memspike
+from memspike import storage
+
+ZOO = Path(memspike.__file__).parent / "zoo"
+KEPT = ("data", "bits", "recipe", "seed", "device", "precision", "torch", "conversion", "compile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where table 4 keeps its checkpoints")
+    asked = parser.parse_args()
+    for network in asked.networks:
+        local, hub = DATA[network]
+        data = load_data(asked.data / local, hub)
+        row, program = Floating(network, 0, data, asked.runs, "cpu").row("zoo", Method("default recipe"), 4)
+        assert program is not None
+        notes = {name: program.notes[name] for name in KEPT if name in program.notes}
+        about = {name: value for name, value in asdict(row).items() if name not in ("table", "method", "program_digest", "seconds")}
+        name = f"{network.replace('_', '-')}-{local}-4"
+        path = storage.save(replace(program, name=name, notes={**notes, "zoo": about}), ZOO / f"{name}.safetensors")
+        print(f"{path}: {row.accuracy_program:.2%}, fp32 {row.accuracy_fp32:.2%}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
