@@ -31,7 +31,7 @@ def main() -> None:
         assert program is not None
         notes = {name: program.notes[name] for name in KEPT if name in program.notes}
         about = {name: value for name, value in asdict(row).items() if name not in ("table", "method", "program_digest", "seconds")}
-        name = f"{network.replace('_', '-')}-{local}-4"
+        name = f"{network.removesuffix('_cifar')}-{local}-4"
         path = storage.save(replace(program, name=name, notes={**notes, "zoo": about}), ZOO / f"{name}.safetensors")
         print(f"{path}: {row.accuracy_program:.2%}, fp32 {row.accuracy_fp32:.2%}, {path.stat().st_size / 1e6:.1f} MB")
 

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from memspike.trainer import load_model as load_model
     from memspike.trainer import models as models
     from memspike.trainer import train as train
+    from memspike.zoo import load_program as load_program
 
 # Name at the front door -> room behind it. Rooms are entered when first asked for, so that `import memspike` stays light.
 _DOORS = {
     "train": "trainer",
+    "load_program": "zoo",
     "compile": "compiler",
     "map": "mapper",
     "simulate": "simulator",

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -131,9 +131,9 @@ def chip_for(order: Order, name: str) -> Chip:
     return replace(chip, name=f"{chip.name}-{order.partial_sums}", partial_sums=order.partial_sums)
 
 
-def program_for(network: QuantizedNetwork, chip: Chip) -> Program:
-    """The network's program, with the partial sums that the chip can form."""
-    return compile_network(network, partial_sums=chip.partial_sums, rows=chip.crossbar.rows)
+def program_for(network: QuantizedNetwork, chip: Chip, repeat: Mapping[str, int] | None = None) -> Program:
+    """The network's program, with the partial sums that the chip can form, the ops named in `repeat` written so many times."""
+    return compile_network(network, partial_sums=chip.partial_sums, rows=chip.crossbar.rows, repeat=repeat)
 
 
 def claim(order: Order, out: Path) -> None:

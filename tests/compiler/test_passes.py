@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memspike.compiler import SplitPartialSums
+from memspike.compiler import Repeat, SplitPartialSums
 from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
 from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, Op, TensorType
@@ -202,3 +202,41 @@ def test_rows_and_extra_bits_have_limits() -> None:
     with pytest.raises(ProgramError) as error:
         SplitPartialSums(rows=0)
     assert str(error.value) == "SplitPartialSums: needs at least 1 row and 0 to 16 extra bits, got 0 rows and 2 extra bits"
+
+
+def test_a_repeated_layer_reads_its_input_so_many_times() -> None:
+    program = Repeat("fc.sum", 3).apply(wide(np.random.default_rng(0)))
+    assert [(op.word, op.out, op.inputs) for op in program.ops[:3]] == [
+        ("concat", "fc.sum.in", ("image",) * 3),
+        ("dense", "fc.sum", ("fc.sum.in",)),
+        ("fire", "fc", ("fc.sum",)),
+    ]
+    assert program.types["fc.sum.in"].shape == (120,) and program.notes["compile"]["repeat"] == [{"op": "fc.sum", "times": 3}]
+
+
+@settings(max_examples=60, deadline=None)
+@given(programs(), st.data(), st.integers(1, 5), st.integers(0, 1000))
+def test_a_repeated_layer_changes_no_count(program: Program, data: st.DataObject, times: int, seed: int) -> None:
+    """Sums grow; every other value of every program is what it was."""
+    fired = [op for op in program.ops if isinstance(op, Conv2d | Dense) and op.groups == 1 and isinstance(program.users(op.out)[0], Fire)]
+    if not fired:
+        return
+    op = data.draw(st.sampled_from(fired))
+    images = images_for(program, seed, 4)
+    before, after = program.evaluate_all(images), Repeat(op.out, times).apply(program).evaluate_all(images)
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values * (times if name == op.out else 1))
+
+
+def test_what_cannot_be_repeated_says_why() -> None:
+    program = wide(np.random.default_rng(0))
+    for op, times, message in (
+        ("fc.sum", 0, "written 0 times"),
+        ("fc.summ", 2, "no op defines 'fc.summ'"),
+        ("fc", 2, "is a fire; only a conv2d or dense"),
+        ("scores.sum", 2, "scores have no threshold"),
+    ):
+        with pytest.raises(ProgramError, match=message):
+            Repeat(op, times).apply(program)
+    with pytest.raises(ProgramError, match="dense of 3 groups"):
+        Repeat("fc.sum", 2).apply(wide(np.random.default_rng(0), groups=3))

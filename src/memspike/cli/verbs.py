@@ -26,7 +26,7 @@ from memspike.cli.options import (
 )  # fmt: skip
 from memspike.cli.speech import Listener, speech, tell, two_columns
 from memspike.cli.taking import takes
-from memspike.errors import CheckFailed, MemspikeError
+from memspike.errors import CheckFailed
 
 if TYPE_CHECKING:
     from memspike.line import Order
@@ -126,6 +126,9 @@ def compile_(
     network: Annotated[Path, typer.Argument(help="Network of counts, from memspike train.")],
     out: Annotated[Path, typer.Option(help="File for the program (.safetensors).")],
     chip: Annotated[str | None, typer.Option(help="Compile for this chip's partial sums; analog (exact) unless given.")] = None,
+    repeat: Annotated[
+        list[str] | None, typer.Option(metavar="OP=N", help="Write a layer N times, so that its cells' errors average out, as in --repeat conv1.sum=8.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compile a network of counts into an exact integer program, and print its text."""
@@ -135,7 +138,8 @@ def compile_(
     from memspike.network import QuantizedNetwork
 
     loaded = storage.load(network, QuantizedNetwork)
-    program = program_for(loaded, storage.load_chip(chip)) if chip else compile_network(loaded)
+    times = _numbers_of(repeat, "--repeat")
+    program = program_for(loaded, storage.load_chip(chip), repeat=times) if chip else compile_network(loaded, repeat=times)
     storage.save(program, out)
     if as_json:
         print(json.dumps({"program": str(out), "digest": program.digest(), "ops": len(program.ops), "notes": program.notes.get("compile")}, indent=2))
@@ -145,7 +149,7 @@ def compile_(
 
 @app.command("map", epilog="Example:\n\n  memspike map lenet-program.safetensors --chip predictive --out lenet-mapping.safetensors")
 def map_(
-    program: Annotated[Path, typer.Argument(help="Program, from memspike compile or run.")],
+    program: Annotated[str, typer.Argument(help="Program, from memspike compile or run, or one of memspike zoo by name.")],
     out: Annotated[Path, typer.Option(help="File for the mapping (.safetensors).")],
     chip: ChipName = "predictive",
     copies: Annotated[list[str] | None, typer.Option(metavar="OP=N", help="Copies of a busy layer, as in --copies conv1.sum=4. May be repeated.")] = None,
@@ -156,14 +160,13 @@ def map_(
     as_json: AsJson = False,
 ) -> None:
     """Lay a program's weights on a chip's crossbars, around stuck cells if they are known."""
-    from memspike import storage
+    from memspike import storage, zoo
     from memspike.mapper import map as map_program
-    from memspike.program import Program
 
-    wanted = {name: integer(number, "--copies") for name, _, number in (text.rpartition("=") for text in copies or [])}
+    wanted = _numbers_of(copies, "--copies")
     described = storage.load_chip(chip)
     mapping = map_program(
-        storage.load(program, Program), described.with_device(storage.load_device(cells)) if cells else described, copies=wanted or None,
+        zoo.load_program(program), described.with_device(storage.load_device(cells)) if cells else described, copies=wanted or None,
         faults=storage.load_faults(faults) if faults else None, avoid=[means for means in avoid.split(",") if means], spare_columns=spare_columns,
     )  # fmt: skip
     storage.save(mapping, out)
@@ -177,7 +180,7 @@ def map_(
 )
 @takes(RealChips, "real")
 def simulate(
-    program: Annotated[Path, typer.Argument(help="Program or mapping.")],
+    program: Annotated[str, typer.Argument(help="Program or mapping, or a program of memspike zoo by name.")],
     real: RealChips,
     data: Data = "digits",
     fidelity: Annotated[
@@ -198,16 +201,13 @@ def simulate(
     Images are run in chunks on all cores. What is computed at once stays within 1 GiB, beside the images, the result and torch itself; one image that
     needs more runs alone.
     """
-    from memspike import datasets, storage
+    from memspike import datasets, storage, zoo
     from memspike.mapping import Mapping
-    from memspike.program import Program
     from memspike.simulator import check_device
     from memspike.simulator import simulate as simulate_mapping
 
     check_device(device, fidelity.value)
-    loaded = storage.load(program)
-    if not isinstance(loaded, Program | Mapping):
-        raise MemspikeError(f"holds a {type(loaded).__name__}; expected a program or a mapping", where=str(program))
+    loaded = zoo.load_runnable(program)
     is_mapped, read_after = isinstance(loaded, Mapping), seconds(real.time)
     real.check(fidelity.value, is_mapped, {"--save": save, "--raster": raster})
     described = real.on(loaded.chip if isinstance(loaded, Mapping) else storage.load_chip(chip))
@@ -312,12 +312,12 @@ def report(
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(help="Any file that memspike wrote.")]) -> None:
+def show(file: Annotated[str, typer.Argument(help="Any file that memspike wrote, or a program of memspike zoo by name.")]) -> None:
     """Say what a file holds; a program is printed as text."""
-    from memspike import storage
+    from memspike import storage, zoo
     from memspike.program import Program
 
-    thing = storage.load(file)
+    thing = zoo.load_program(file) if file in zoo.program_names() else storage.load(file)
     print(thing if isinstance(thing, Program) else repr(thing), end="" if isinstance(thing, Program) else "\n")
 
 
@@ -348,6 +348,22 @@ def chips() -> None:
     speech.out().print(cells)
 
 
+@app.command("zoo")
+def zoo_() -> None:
+    """List the trained programs that come with memspike, for simulate, map and show."""
+    from memspike import zoo
+
+    table = Table("program", "data", "bits", "seed", "fp32", "fp32, same further epochs", "program, all test images", "digest", box=None)
+    for name in zoo.program_names():
+        program = zoo.load_program(name)
+        about = program.notes["zoo"]
+        bits = f"{about['activation_bits']} / {about['weight_bits']}"
+        accuracies = (f"{about[key]:.2%}" for key in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program"))
+        table.add_row(name, about["data"], bits, str(about["seed"]), *accuracies, program.digest()[:16])
+    speech.out().print(table)
+    speech.out().print("Trained by the default recipe from the first seed, none chosen by its result; recipe, data and torch are in the notes of each.")
+
+
 @app.command()
 def doctor() -> None:
     """Print versions and what this machine offers, for a bug report."""
@@ -362,6 +378,11 @@ def doctor() -> None:
     except metadata.PackageNotFoundError:
         rows.append(("datasets", "not installed; pip install 'memspike[data]' reads hub data sets and parquet"))
     speech.out().print(two_columns(rows))
+
+
+def _numbers_of(texts: list[str] | None, option: str) -> dict[str, int]:
+    """Numbers by op, from OP=N."""
+    return {name: integer(number, option) for name, _, number in (text.rpartition("=") for text in texts or [])}
 
 
 def _new_folder(order: Any) -> Path:

@@ -126,7 +126,8 @@ class Repeat:
         """
         op = program.op(self.op)
         if not isinstance(op, Conv2d | Dense) or op.groups > 1:
-            raise ProgramError(f"is {op.word} of {getattr(op, 'groups', 1)} groups; only a conv2d or dense op of one group is repeated", where=f"op {op.out}")
+            found = f"{op.word} of {op.groups} groups" if isinstance(op, Conv2d | Dense) else f"a {op.word}"
+            raise ProgramError(f"is {found}; only a conv2d or dense of one group is written several times", where=f"op {op.out}")
         neurons, name = _neurons(program, op), f"{op.out}.in"
         if not isinstance(neurons, Fire):
             raise ProgramError("scores have no threshold that could grow with their sums", where=f"op {op.out}", cure="repeat a layer before it")
