@@ -19,5 +19,7 @@ METHODS = [
     ),
 ]
 
+BENCH = Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2))
+
 if __name__ == "__main__":
-    Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2)).main()
+    BENCH.main()

@@ -12,5 +12,7 @@ METHODS = [
     Method("fine-tuned, largest weight on the largest integer", changes={**ALONE, "weight_clustering": False}, activation=False),
 ]
 
+BENCH = Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2))
+
 if __name__ == "__main__":
-    Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2)).main()
+    BENCH.main()

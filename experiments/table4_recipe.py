@@ -9,5 +9,7 @@ from rows import Bench, Method
 PAPER = {"lenet 4": "0.02", "alexnet_cifar 4": "2.3", "resnet20 4": "2.3"}
 METHODS = [Method("default recipe")]
 
+BENCH = Bench("table4_recipe", "The default recipe", METHODS, bits=(4, 3, 2, 5, 8), paper=PAPER)
+
 if __name__ == "__main__":
-    Bench("table4_recipe", "The default recipe", METHODS, bits=(4, 3, 2, 5, 8), paper=PAPER).main()
+    BENCH.main()

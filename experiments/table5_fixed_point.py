@@ -7,5 +7,7 @@ from rows import Bench, Method
 
 METHODS = [Method("dynamic fixed point", kind="dynamic_fixed_point")]
 
+BENCH = Bench("table5_fixed_point", "8-bit dynamic fixed point", METHODS, bits=(8,))
+
 if __name__ == "__main__":
-    Bench("table5_fixed_point", "8-bit dynamic fixed point", METHODS, bits=(8,)).main()
+    BENCH.main()

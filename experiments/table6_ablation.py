@@ -13,5 +13,7 @@ METHODS = [
     Method("without distillation", changes={"distillation": 0.0}),
 ]
 
+BENCH = Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2))
+
 if __name__ == "__main__":
-    Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2)).main()
+    BENCH.main()
