@@ -37,6 +37,14 @@ def norse():
     return run
 
 
+def summed(net: nn.Module, x: Tensor) -> Tensor:
+    """What a network that keeps its state gives over all timesteps of a constant input."""
+    total = net(x)
+    for _ in range(T - 1):
+        total = total + net(x)
+    return total
+
+
 def spikingjelly(step_mode: str):
     from spikingjelly.activation_based import ann2snn, functional
 
@@ -48,10 +56,7 @@ def spikingjelly(step_mode: str):
         functional.reset_net(net)
         if step_mode == "m":
             return net(x.unsqueeze(0).expand(T, *x.shape)).sum(0)
-        total = 0
-        for _ in range(T):
-            total = total + net(x)
-        return total
+        return summed(net, x)
 
     return run
 
@@ -64,10 +69,7 @@ def snntorch():
 
     def run(x: Tensor) -> Tensor:
         utils.reset(net)
-        total = 0
-        for _ in range(T):
-            total = total + net(x)
-        return total
+        return summed(net, x)
 
     return run
 

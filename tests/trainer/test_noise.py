@@ -11,6 +11,7 @@ from memspike.simulator import written
 from memspike.trainer import Bits, Hardening, Recipe, Training
 from memspike.trainer.models import DigitsNet
 from memspike.trainer.noise import DeviceNoise
+from memspike.trainer.trace import Layer
 from small_programs import one_dense
 
 NOISY = device(programming=law("constant", std=0.12))
@@ -45,6 +46,25 @@ def test_slices_weigh_as_much_as_their_place():
     step = 39e-6 / 15
     assert errors.std() == pytest.approx(np.sqrt(2 * (1 + 16**2)) * 0.005 * 39e-6 / step, rel=0.05)
     assert noise(device(read_noise=number(0.01)), largest=127).variance == pytest.approx(2 * (0.01 * 40e-6 / step) ** 2 * (1 + 16**2))
+
+
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_read_noise_grows_with_the_spikes_that_a_neuron_sees(groups):
+    """Its spread is the root of those spikes times one spike's variance: a dense layer (0 groups), and convolutions with padding and stride."""
+    found = noise(device(read_noise=number(0.01)))
+    rng = torch.Generator().manual_seed(0)
+    if groups:
+        layer = Layer("y", "conv2d", ("x",), (4, 3, 3), stride=(2, 2), padding=(1, 1), groups=groups)
+        x, weight = torch.randint(0, 16, (1, 4, 5, 5), generator=rng).float(), torch.ones(4, 4 // groups, 3, 3)
+        seen = torch.nn.functional.conv2d(x, weight, None, 2, 1, 1, groups)
+    else:
+        layer = Layer("y", "dense", ("x",), (4,))
+        x, weight = torch.randint(0, 16, (1, 30), generator=rng).float(), torch.ones(4, 30)
+        seen = x @ weight.T
+    many = x.expand(4000, *x.shape[1:])
+    drawn = found.current(layer, many, weight, torch.zeros(4000, *seen.shape[1:]))
+    np.testing.assert_allclose(drawn.std(0) / found.variance**0.5, seen[0].sqrt(), rtol=0.08)
+    assert drawn.flatten(1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.1
 
 
 @pytest.fixture(scope="module")

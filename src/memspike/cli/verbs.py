@@ -26,7 +26,7 @@ from memspike.cli.options import (
 )  # fmt: skip
 from memspike.cli.speech import Listener, speech, tell, two_columns
 from memspike.cli.taking import takes
-from memspike.errors import CheckFailed
+from memspike.errors import CheckFailed, MemspikeError
 
 if TYPE_CHECKING:
     from memspike.line import Order
@@ -381,8 +381,12 @@ def doctor() -> None:
 
 
 def _numbers_of(texts: list[str] | None, option: str) -> dict[str, int]:
-    """Numbers by op, from OP=N."""
-    return {name: integer(number, option) for name, _, number in (text.rpartition("=") for text in texts or [])}
+    """Numbers by op, from OP=N. Raises MemspikeError naming the option where one is not that."""
+    parts = [text.rpartition("=") for text in texts or []]
+    for text, (_, equals, _) in zip(texts or [], parts, strict=True):
+        if not equals:
+            raise MemspikeError(f"{option} {text!r}; expected OP=N", cure="as in conv1.sum=4; memspike show names the ops of a program")
+    return {name: integer(number, option) for name, _, number in parts}
 
 
 def _new_folder(order: Any) -> Path:

@@ -76,7 +76,7 @@ def in_channels_last(images: Tensor) -> Tensor:
     """The same `[n, channels, rows, columns]` with its channels last in memory, which halves a convolution; of one channel torch has to be told."""
     if images.shape[1] > 1:
         return images.contiguous(memory_format=torch.channels_last)
-    size, width = images[0].numel(), images.shape[3]
+    size, width = images.shape[1:].numel(), images.shape[3]
     return images.contiguous().as_strided(images.shape, (size, 1, width, 1))
 
 
