@@ -211,3 +211,17 @@ def test_what_no_crossbar_has_is_refused(g: Any, wires: tuple[float, float], sai
     with pytest.raises(ChipError) as error:
         effective_conductance(g, *wires)
     assert str(error.value) == said
+
+
+@pytest.mark.parametrize("norm", [0.0019, 0.0021, 0.0049, 0.0051])
+def test_what_a_segment_passes_on_is_an_inverse_to_rounding(norm: float) -> None:
+    """On both sides of every bound below which a few products stand for the inverse, against solving the equations; for a norm that is really reached."""
+    n = 32
+    neighbours = np.roll(np.eye(n), 1, axis=0) + np.roll(np.eye(n), -1, axis=0)
+    excess = norm / 2 * (np.eye(n) - neighbours / 2)[None]
+    a = np.random.default_rng(0).random((1, 3, n))
+    passed = a.copy()
+    stays = crossbar._pass_down(passed, excess)
+    meant = np.linalg.solve(np.eye(n) + excess, excess)
+    np.testing.assert_allclose(stays, meant, rtol=0, atol=4e-16 + 1e-14 * norm)
+    np.testing.assert_allclose(passed, a - a @ meant, rtol=1e-14)
