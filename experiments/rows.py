@@ -31,6 +31,8 @@ from memspike.trainer import RECIPES, Bits, Recipe, Training, load_model
 RESULTS = Path(__file__).parent / "results"
 DATA = {"lenet": ("mnist", "ylecun/mnist"), "alexnet_cifar": ("cifar10", "uoft-cs/cifar10"), "resnet20": ("cifar10", "uoft-cs/cifar10")}
 SEEDS = {"lenet": 5, "alexnet_cifar": 3, "resnet20": 3}
+# Tables that set ways beside each other fine-tune for fewer epochs than the recipe, the same for every way: seeds tell more there than epochs.
+BRIEF = {"lenet": 3, "alexnet_cifar": 5, "resnet20": 6}
 TITLES = {"lenet": "LeNet on MNIST", "alexnet_cifar": "AlexNet on CIFAR-10", "resnet20": "ResNet-20 on CIFAR-10"}
 
 
@@ -39,6 +41,7 @@ class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
     `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then.
+    A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
     """
 
     name: str
@@ -46,6 +49,13 @@ class Method:
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
     activation: bool = True
     weight: bool = True
+    brief: bool = False
+
+    def recipe(self, network: str) -> Recipe:
+        """The network's recipe with this method's changes. Without a regulariser the epochs of its stage are fine-tuning too: all ways take equally many."""
+        recipe = RECIPES[network]
+        recipe = replace(recipe, finetune_epochs=BRIEF[network] if self.brief else recipe.finetune_epochs, **self.changes)
+        return replace(recipe, finetune_epochs=recipe.finetune_epochs + recipe.convergence_epochs) if recipe.regularizer == "none" else recipe
 
     def bits(self, number: int) -> Bits:
         return Bits(number if self.activation else None, number if self.weight else None)
@@ -104,16 +114,24 @@ def write(table: str, rows: Iterable[Row]) -> None:
 
 
 class Bench:
-    """Trains what a table lacks. Floating-point networks and their controls lie in `runs` and serve every table."""
+    """Trains what a table lacks. Floating-point networks and their controls lie in `runs` and serve every table.
 
-    def __init__(self, table: str, title: str, methods: Sequence[Method], bits: Sequence[int], paper: dict[str, str] | None = None) -> None:
-        self.table, self.title, self.methods, self.bits, self.paper = table, title, methods, bits, paper or {}
+    A `brief` table fine-tunes for BRIEF epochs.
+    """
+
+    def __init__(
+        self, table: str, title: str, methods: Sequence[Method], bits: Sequence[int], paper: dict[str, str] | None = None, brief: bool = False
+    ) -> None:
+        self.table, self.title, self.methods, self.bits, self.paper = table, title, tuple(methods), tuple(bits), paper or {}
+        if brief:
+            self.methods = tuple(replace(method, brief=True) for method in methods)
 
     def main(self) -> None:
         """The command line of a table."""
         parser = argparse.ArgumentParser(description=f"{self.title}. Finished rows are skipped; half-trained ones go on.")
         parser.add_argument("--networks", nargs="+", default=list(DATA), choices=list(DATA))
         parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
+        parser.add_argument("--bits", nargs="+", type=int, default=self.bits, choices=self.bits, help="only these for now")
         parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
         parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
         parser.add_argument("--device", default="cpu")
@@ -130,7 +148,7 @@ class Bench:
         data: datasets.Dataset | None = None
         for seed in seeds:
             done = {row.key for row in read(self.table)}
-            wanted = [(method, bits) for method in self.methods for bits in self.bits if _key(network, method, bits, seed) not in done]
+            wanted = [(method, bits) for method in self.methods for bits in asked.bits if _key(network, method, bits, seed) not in done]
             if not wanted:
                 continue
             if data is None:
@@ -157,8 +175,8 @@ class Floating:
     def row(self, table: str, method: Method, bits: int) -> tuple[Row, Program | None]:
         """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
         started = time.monotonic()
-        recipe, chosen = replace(RECIPES[self.network], **method.changes), method.bits(bits)
-        folder = self.folder / f"{method.name}-{bits}".replace(" ", "-")
+        recipe, chosen = method.recipe(self.network), method.bits(bits)
+        folder = self.folder / f"{method.name}-{bits}{'-brief' * method.brief}".replace(" ", "-").replace(",", "")
         training = self._training(recipe, chosen, folder, self.state)
         training.floating()
         epochs, changed = 0, ""

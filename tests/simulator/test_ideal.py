@@ -14,7 +14,7 @@ from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, TensorType
 from memspike.program import Program
 from memspike.simulator import check, simulate
 from memspike.simulator.floor import Floor
-from memspike.simulator.ideal import Ideal
+from memspike.simulator.ideal import Ideal, ready
 from memspike.simulator.kernels import exact_arithmetic
 from random_programs import programs
 from small_programs import fire, small_network, weights
@@ -175,3 +175,29 @@ def test_a_sum_may_be_read_in_any_way():
     images = np.random.default_rng(0).integers(0, 16, (7, 6))
     values = Ideal(program).run(torch.from_numpy(images).to(torch.float32), {"both"}).values
     assert np.array_equal(values["both"].numpy(), program.evaluate(images))
+
+
+def test_adding_signed_and_unsigned_bytes_alters_neither():
+    """What is added in place must be the sum's own: with one input there is none, and signs are read from the same bytes."""
+    ops = (
+        Add("narrow", ("x",), IntType(2)),
+        Dense("a.sum", ("x",), weights(0, 6, 6), IntType(4, signed=True)),
+        fire("a", 6, IntType(5, signed=True)),
+        Add("both", ("a", "x", "narrow"), IntType(4)),
+        Add("again", ("both", "a", "x"), IntType(7, signed=True)),
+    )
+    program = Program("sums", "x", TensorType((6,), IntType(4)), ops, "again")
+    images = np.random.default_rng(0).integers(0, 16, (9, 6))
+    names = [op.out for op in ops]
+    found = simulate(map_program(program, test_chip()), images, record=names)
+    meant = program.evaluate_all(images)
+    assert all(np.array_equal(found.spike_counts[name], meant[name]) for name in names)
+
+
+def test_a_program_is_proven_once_for_all_its_chips():
+    """The machine is the same for the same program and values, another for others; its program's arrays cannot change under it."""
+    program, other = small_network(), small_network()
+    assert ready(program, frozenset({"a"}), "cpu") is ready(program, frozenset({"a"}), "cpu")
+    assert ready(program, frozenset(), "cpu") is not ready(program, frozenset({"a"}), "cpu")
+    assert ready(other, frozenset(), "cpu") is not ready(program, frozenset(), "cpu")
+    assert not any(array.flags.writeable for array in program.constants().values())

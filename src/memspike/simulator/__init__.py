@@ -22,7 +22,7 @@ from memspike.simulator.activity import Tally
 from memspike.simulator.analog import Analog
 from memspike.simulator.chunks import chunk_size, in_chunks, one_thread_per_op
 from memspike.simulator.encode import check_encoder, encode
-from memspike.simulator.ideal import Ideal
+from memspike.simulator.ideal import Ideal, ready
 from memspike.simulator.kernels import exact_arithmetic, to_numpy
 from memspike.simulator.neuron import check_neuron
 from memspike.simulator.spike import Spike
@@ -161,7 +161,7 @@ def _machine(
 ) -> Ideal | Spike | Analog:
     match fidelity:
         case "ideal":
-            return Ideal(mapping.program, kept, device)
+            return ready(mapping.program, kept, device)
         case "spike":
             return Spike(mapping, encoder, neuron, seed, device)
         case "analog":

@@ -135,7 +135,12 @@ def digital(program: Program, op: Op) -> Callable[..., Tensor]:
         charge = torch.from_numpy(op.charge.copy()).reshape(1, -1, *[1] * (len(program.types[op.out].shape) - 1))
         return lambda x: ((x.to(torch.int64) << op.fraction_bits) + charge.to(x.device)).to(out)
     dtype = _between(op, types)
-    return lambda *inputs: _digital(op, [x.to(dtype) for x in inputs], types[0]).to(out)
+    return lambda *inputs: _as(_digital(op, [_as(x, dtype) for x in inputs], types[0]), out)
+
+
+def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values that fit `dtype`, in it: bytes with and without a sign look the same then, and need not be copied."""
+    return values.view(dtype) if values.dtype.itemsize == dtype.itemsize == 1 else values.to(dtype)
 
 
 def _between(op: Op, types: list[IntType]) -> torch.dtype:
@@ -160,7 +165,9 @@ def _digital(op: Op, inputs: list[Tensor], type: IntType) -> Tensor:
     """What lies between layers and needs no spikes, on counts `[n, ...]` that are carried wide enough for their sum."""
     match op:
         case Add():
-            return functools.reduce(torch.add, inputs).clamp(op.type.min, op.type.max)
+            if len(inputs) == 1:
+                return inputs[0].clamp(op.type.min, op.type.max)
+            return functools.reduce(torch.add, inputs).clamp_(op.type.min, op.type.max)
         case SumPool2d():
             return _pooled(inputs[0], op, torch.add, padding=0)
         case MaxPool2d():

@@ -1,0 +1,95 @@
+"""Beside Brevitas: the same floating-point network fine-tuned by memspike and by Brevitas, with the same data, epochs and seeds.
+
+Run: make bench-peers; python experiments/versus_brevitas.py [--networks lenet] [--seeds 5]
+Brevitas has an environment of its own (MEMSPIKE_PEERS names its Python; make bench-peers makes one). It is given memspike's loop: optimiser, rates,
+moved images, distillation, images of as many bits. Its accuracy is that of its own forward pass, ours that of the compiled integers.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import BRIEF, DATA, SEEDS, Floating, Method, Row, load_data, read, table_lines, write
+from safetensors.torch import save_file
+
+from memspike.integer import IntType
+from memspike.trainer import RECIPES
+from memspike.trainer.loop import Stage
+
+TABLE, TITLE = "versus_brevitas", "Beside Brevitas"
+OURS = Method("default recipe", brief=True)
+SCALES = {"default": "Brevitas, scales of weights from the largest", "learned": "Brevitas, learned scales", "powers of two": "Brevitas, scales powers of two"}
+NETWORKS = ("lenet", "alexnet_cifar")
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
+    parser.add_argument("--bits", nargs="+", type=int, default=[4, 3, 2])
+    parser.add_argument("--scales", nargs="+", default=list(SCALES), choices=list(SCALES))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
+    parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
+    asked = parser.parse_args()
+    for network in () if asked.print else asked.networks:
+        local, hub = DATA[network]
+        data = load_data(asked.data / local, hub)
+        for seed in range(asked.seeds or SEEDS[network]):
+            floating = Floating(network, seed, data, asked.runs, "cpu")
+            for bits in asked.bits:
+                done = {row.key for row in read(TABLE)}
+                if (network, str(bits), str(bits), OURS.name, str(seed)) not in done:
+                    row, _ = floating.row(TABLE, OURS, bits)
+                    write(TABLE, [*read(TABLE), row])
+                for scales in asked.scales:
+                    if (network, str(bits), str(bits), SCALES[scales], str(seed)) not in done:
+                        row = theirs(floating, bits, scales)
+                        write(TABLE, [*read(TABLE), row])
+    print(f"# {TITLE}\n")
+    for line in table_lines(read(TABLE), {}):
+        print(line)
+
+
+def theirs(floating: Floating, bits: int, scales: str) -> Row:
+    """Brevitas' row: the same epochs in its own process."""
+    network, seed, folder = floating.network, floating.seed, floating.folder / "brevitas"
+    recipe = RECIPES[network]
+    epochs = BRIEF[network] + recipe.convergence_epochs
+    plain = Stage("counts", epochs, recipe.finetune_learning_rate)
+    folder.mkdir(parents=True, exist_ok=True)
+    kind, train, test = IntType(bits), floating.data.train, floating.data.test
+    np.savez(folder / "data.npz", images=train.counts(kind).astype(np.uint8), labels=train.labels, test=test.counts(kind).astype(np.uint8))
+    save_file({name: value.contiguous() for name, value in floating.state.items()}, folder / "state.safetensors")
+    shift = recipe.shift if recipe.shift is not None else -(-train.images.shape[-1] // 16)
+    wanted = {
+        "network": network, "bits": bits, "scales": scales, "epochs": epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.finetune_learning_rate,
+        "distillation": recipe.distillation, "temperature": plain.temperature, "warmup": plain.warmup, "shift": shift, "flip": recipe.flip, "seed": seed,
+        "state": str(folder / "state.safetensors"), "data": str(folder / "data.npz"), "out": str(folder / "predictions.npy"),
+    }  # fmt: skip
+    python = os.environ.get("MEMSPIKE_PEERS", str(HERE.parent / ".venv-peers/bin/python"))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": ""}
+    try:
+        done = subprocess.run([python, str(HERE / "peers/brevitas_training.py"), json.dumps(wanted)], stdout=subprocess.PIPE, text=True, env=environment)
+    except FileNotFoundError:
+        sys.exit(f"Brevitas was not found: there is no {python}. Run `make bench-peers`, or name a Python that has it in MEMSPIKE_PEERS.")
+    if done.returncode:
+        sys.exit(f"Brevitas failed, see above: {python}")
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    right, was_right = (found == test.labels for found in (np.load(folder / "predictions.npy"), floating.predictions))
+    ours = next(row for row in read(TABLE) if row.key == (network, str(bits), str(bits), OURS.name, str(seed)))
+    return replace(
+        ours, method=SCALES[scales], accuracy_program=float(right.mean()), changed_predictions="", won=int((right & ~was_right).sum()),
+        lost=int((was_right & ~right).sum()), seconds=answer["seconds"], precision="fp32", version=f"brevitas {answer['version']}", program_digest="",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
