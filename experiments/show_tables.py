@@ -1,35 +1,104 @@
-"""Every table that has rows, as docs/tables.md: what the experiments gave so far, beside the paper's figures. Trains nothing.
+"""Every table that has rows, as docs/tables.md, with a figure per network: what the experiments gave so far, beside the paper's figures. Trains nothing.
 
 Run: python experiments/show_tables.py
 """
 
+import statistics
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rows import SEEDS, TITLES, Bench, read, table_lines
+import matplotlib
+import numpy as np
+import versus_brevitas
+from rows import SEEDS, TITLES, Bench, Row, read, table_lines
+
+matplotlib.use("svg")
+matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
+from matplotlib import pyplot  # noqa: E402  (the backend first)
 
 TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table4_recipe", "table5_fixed_point", "table6_ablation")
-PAGE = Path(__file__).parents[1] / "docs" / "tables.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "tables.md"
 HEAD = """# Tables
 
 Written by `python experiments/show_tables.py` from [its rows](../experiments/results). Each table is filled by a command of its own, which
 skips the rows that are there. Accuracies are per cent of all 10 000 test images, mean and standard deviation over seeds; a program's is that of the compiled
 integers, image, first and last layer included. A loss is against fp32 with the same further epochs, in points. Won and lost are images that only the quantised,
-or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last."""
+or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set ways beside each other fine-tune for
+fewer epochs than the recipe, all ways for equally many: 4 for LeNet instead of 11."""
+# What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
+LINES = (
+    ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
+    ("table3_both", "Neuron Convergence and Weight Clustering", "both methods of Liu 2018, fine-tuned", "#009E73"),
+    ("versus_brevitas", versus_brevitas.SCALES["learned"], "Brevitas, learned scales", "#E69F00"),
+    ("table3_both", "direct rounding", "direct rounding", "#D55E00"),
+)
 
 
 def main() -> None:
     parts = [HEAD]
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
-        rows = read(name)
         wanted = {network: len(bench.methods) * len(bench.bits) * seeds for network, seeds in SEEDS.items()}
-        have = ", ".join(f"{TITLES[network]} {sum(row.network == network for row in rows)} of {number}" for network, number in wanted.items())
-        parts += [f"## {bench.title}", f"`python experiments/{name}.py`; rows so far: {have}."]
-        if rows:
-            parts.append("\n".join(table_lines(rows, bench.paper)))
+        parts += _part(name, bench.title, wanted, bench.paper)
+    wanted = {network: (1 + len(versus_brevitas.SCALES)) * 3 * SEEDS[network] for network in versus_brevitas.NETWORKS}
+    parts += _part(versus_brevitas.TABLE, versus_brevitas.TITLE, wanted, {})
+    figures = [f"![{TITLES[network]}: accuracy against bits]({path.relative_to(DOCS)})" for network in TITLES if (path := draw(network))]
+    if figures:
+        parts[1:1] = [*figures, "Mean over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe."]
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(PAGE)
+
+
+def _part(name: str, title: str, wanted: dict[str, int], paper: dict[str, str]) -> list[str]:
+    rows = read(name)
+    have = ", ".join(f"{TITLES[network]} {sum(row.network == network for row in rows)} of {number}" for network, number in wanted.items())
+    part = [f"## {title}", f"`python experiments/{name}.py`; rows so far: {have}."]
+    return [*part, "\n".join(table_lines(rows, paper))] if rows else part
+
+
+def draw(network: str) -> Path | None:
+    """Accuracy against bits, as docs/figures/<network>.svg; None where a network has too few rows for a line."""
+    found = {label: _points([row for row in read(table) if row.network == network and row.method == method]) for table, method, label, _ in LINES}
+    if len(found["default recipe"]) < 2:
+        return None
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    for _, _, label, colour in LINES:
+        if points := found[label]:
+            bits, means = list(points), [statistics.mean(values) for values in points.values()]
+            below, above = ([abs(edge(values) - mean) for values, mean in zip(points.values(), means, strict=True)] for edge in (min, max))
+            seeds = {len(values) for values in points.values()}
+            many = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{seeds.pop()} seeds"
+            axes.errorbar(bits, means, (below, above), marker="o", capsize=3, color=colour, label=f"{label} ({many})")
+    control = statistics.mean(row.accuracy_fp32_control for row in read("table4_recipe") if row.network == network)
+    axes.axhline(100 * control, color="0.3", linestyle="--", linewidth=1)
+    # What is lost is spread out: a tenth of the errors is as far as ten times as many.
+    axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
+    lowest = min(min(values) for points in found.values() for values in points.values())
+    ticks = [tick for tick in (99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10) if tick >= lowest - 20 and tick <= 100 * control + 0.3]
+    axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
+    axes.set_ylim(min(lowest - 0.15 * (100 - lowest), ticks[-1]), 100 - 0.8 * (100 - 100 * control))
+    axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
+    axes.set_xlabel("bits of activations, weights and image")
+    axes.set_ylabel("accuracy, 10 000 test images")
+    axes.set_title(TITLES[network], loc="left", fontweight="bold")
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    path = DOCS / "figures" / f"{network}.svg"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return path
+
+
+def _points(rows: Sequence[Row]) -> dict[int, list[float]]:
+    """Accuracies in per cent of all seeds, by bits."""
+    points: dict[int, list[float]] = {}
+    for row in sorted(rows, key=lambda row: int(row.activation_bits)):
+        points.setdefault(int(row.activation_bits), []).append(100 * row.accuracy_program)
+    return points
 
 
 if __name__ == "__main__":

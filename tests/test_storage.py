@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from chips import test_chip as small_chip
-from memspike import mapper, storage
+from memspike import files, mapper, storage
 from memspike.chip import Chip
 from memspike.cost import Cost, CostRow, LayerTime
 from memspike.errors import ChipError, FileRefused
@@ -23,6 +23,7 @@ from memspike.mapping import Mapping
 from memspike.network import QuantizedLayer, QuantizedNetwork
 from memspike.program import Program
 from memspike.result import Activity, Provenance, Result
+from memspike.storage import forms
 from random_programs import random_program
 
 
@@ -224,17 +225,17 @@ def test_another_programs_safetensors_file_is_refused(tmp_path: Path) -> None:
 def test_a_resealed_file_with_a_wrong_program_names_the_first_wrong_line(tmp_path: Path) -> None:
     program = a_program()
     path = tmp_path / "x.safetensors"
-    form = storage._FORMS[Program]
+    form = forms._FORMS[Program]
     parts = form.apart(program)
     lines = str(program).split("\n")
-    storage._write(form, storage._Parts({**parts.texts, "text": "\n".join([*lines[:3], "what is this", *lines[4:]])}, parts.arrays), path)
+    forms._write(form, forms._Parts({**parts.texts, "text": "\n".join([*lines[:3], "what is this", *lines[4:]])}, parts.arrays), path)
     with pytest.raises(FileRefused, match=r"x\.safetensors: line 4: 'what is this'; expected"):
         storage.load(path)
     first = next(iter(parts.arrays))
-    storage._write(form, storage._Parts(parts.texts, {name: array for name, array in parts.arrays.items() if name != first}), path)
+    forms._write(form, forms._Parts(parts.texts, {name: array for name, array in parts.arrays.items() if name != first}), path)
     with pytest.raises(FileRefused, match=f"constant '{first}' is missing"):
         storage.load(path)
-    storage._write(form, storage._Parts({"notes": "{}"}, {}), path)
+    forms._write(form, forms._Parts({"notes": "{}"}, {}), path)
     with pytest.raises(FileRefused, match=r"x\.safetensors: has no 'text'"):
         storage.load(path)
 
@@ -250,22 +251,22 @@ def test_a_resealed_file_with_a_wrong_program_names_the_first_wrong_line(tmp_pat
     ],
 )
 def test_a_resealed_mapping_with_a_wrong_tile_is_refused(column: str, value: int, said: str, tmp_path: Path) -> None:
-    form = storage._FORMS[Mapping]
+    form = forms._FORMS[Mapping]
     parts = form.apart(a_mapping())
     table = parts.arrays["tiles.table"].astype(np.int64)
-    table[0, storage._TILE_COLUMNS.index(column)] = value
+    table[0, forms._TILE_COLUMNS.index(column)] = value
     path = tmp_path / "m.safetensors"
-    storage._write(form, storage._Parts(parts.texts, parts.arrays | {"tiles.table": table}), path)
+    forms._write(form, forms._Parts(parts.texts, parts.arrays | {"tiles.table": table}), path)
     with pytest.raises(FileRefused) as caught:
         storage.load(path)
     assert said in str(caught.value)
 
 
 def test_a_level_that_the_device_does_not_have_is_refused(tmp_path: Path) -> None:
-    form = storage._FORMS[Mapping]
+    form = forms._FORMS[Mapping]
     parts = form.apart(a_mapping())
     path = tmp_path / "m.safetensors"
-    storage._write(form, storage._Parts(parts.texts, parts.arrays | {"tiles.levels": parts.arrays["tiles.levels"] + np.uint8(1)}), path)
+    forms._write(form, forms._Parts(parts.texts, parts.arrays | {"tiles.levels": parts.arrays["tiles.levels"] + np.uint8(1)}), path)
     with pytest.raises(FileRefused, match="levels up to 4 are not those of the table and the device"):
         storage.load(path)
 
@@ -477,22 +478,22 @@ def test_an_unknown_chip_gets_a_suggestion() -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = storage.write_text(tmp_path / "x.txt", "old")
+    path = files.write_text(tmp_path / "x.txt", "old")
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileRefused) as caught:
-        storage.write_text(path, "new")
+        files.write_text(path, "new")
     assert str(caught.value) == f"{path}: cannot be written: no space left on device\n  name a folder that exists and that you may write to"
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_write_replaces_whole_files_with_the_usual_rights(tmp_path: Path) -> None:
-    path = storage.write_text(tmp_path / "x.txt", "old and long")
+    path = files.write_text(tmp_path / "x.txt", "old and long")
     os.link(path, tmp_path / "reader")  # whoever has the old file open keeps all of it
-    storage.write_bytes(path, b"new")
+    files.write_bytes(path, b"new")
     (tmp_path / "plain").touch()
     assert (tmp_path / "reader").read_text() == "old and long"
     assert path.read_bytes() == b"new" and path.stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -500,13 +501,13 @@ def test_a_write_replaces_whole_files_with_the_usual_rights(tmp_path: Path) -> N
 
 def test_a_missing_folder_and_a_folder_as_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match="cannot be written: no such file or directory"):
-        storage.write_text(tmp_path / "no" / "x.txt", "x")
+        files.write_text(tmp_path / "no" / "x.txt", "x")
     with pytest.raises(FileRefused, match="cannot be written: is a directory"):
-        storage.write_text(tmp_path, "x")
+        files.write_text(tmp_path, "x")
 
 
 def test_a_file_longer_than_its_limit_is_not_read(tmp_path: Path) -> None:
-    path = storage.write_bytes(tmp_path / "x", b"12345")
+    path = files.write_bytes(tmp_path / "x", b"12345")
     assert read_bytes(path, 5) == b"12345"
     with pytest.raises(FileRefused, match="is longer than 4 bytes"):
         read_bytes(path, 4)
