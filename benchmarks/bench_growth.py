@@ -1,18 +1,22 @@
 """How cost grows: images per second and peak memory against batch, network width and window, each simulation in a process of its own.
 
-Prints the table, writes the CSV, and draws results/growth.html.
+Prints the table, writes the CSV, and draws results/growth.svg.
 """
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
 from typing import Any
 
-import plotly.graph_objects as go
+import matplotlib
 import torch
+from matplotlib import pyplot
 from measure import RESULTS, Row, publish
-from plotly.subplots import make_subplots
+
+matplotlib.use("svg")
+matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none"}
 
 NAME = "growth"
 BATCHES, WIDTHS, BITS = (1, 4, 16, 64, 256), (0.5, 1.0, 2.0, 4.0), (2, 3, 4, 5, 6, 7, 8)
@@ -21,6 +25,7 @@ CASES: dict[str, tuple[dict[str, Any], ...]] = {
     "width (LeNet = 1)": tuple({"width": n} for n in WIDTHS),
     "timesteps": tuple({"bits": n} for n in BITS),
 }
+COLORS = {"ideal": "#0072B2", "spike": "#D55E00"}
 CHILD = """
 import json, resource, sys, time
 sys.path.insert(0, {here!r})
@@ -56,9 +61,12 @@ def lenet(width: float) -> torch.nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--draw", action="store_true", help="measure nothing: draw the rows that are there")
     asked = parser.parse_args()
+    if asked.draw:
+        print(_draw())
+        return
     rows: list[Row] = []
-    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for axis, cases in CASES.items():
         for fidelity in ("ideal", "spike"):
             for changes in cases:
@@ -70,9 +78,9 @@ def main() -> None:
                 ratios = [median / median, answer["seconds"][0] / median, answer["seconds"][-1] / median]
                 rows.append(Row(NAME, f"{axis}: {x:g}", f"memspike, {fidelity}", 1 / median, "images/s", *ratios))
                 rows.append(Row(NAME, f"{axis}: {x:g}", f"memspike, {fidelity}, peak memory", answer["mib"], "MiB", 1, 1, 1))
-                found.setdefault((axis, fidelity), []).append((x, 1 / median, answer["mib"]))
     torch.set_num_threads(1)
-    publish(rows, [f"drawn in {_draw(found)}"])
+    publish(rows, [])
+    print(f"  drawn in {_draw()}")
 
 
 def _child(asked: dict[str, Any]) -> dict[str, Any]:
@@ -83,25 +91,36 @@ def _child(asked: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _draw(found: dict[tuple[str, str], list[tuple[float, float, float]]]) -> str:
-    titles = [f"{what} against {axis}" for what in ("Images per second", "Peak memory (MiB)") for axis in CASES]
-    figure = make_subplots(rows=2, cols=len(CASES), subplot_titles=titles, vertical_spacing=0.16, horizontal_spacing=0.07)
-    colors = {"ideal": "#2a6f97", "spike": "#c8553d"}
+def _draw() -> str:
+    """The figure of the rows in the CSV."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    with (RESULTS / f"{NAME}.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            axis, at = row["case"].split(": ")
+            _, fidelity, *memory = row["system"].split(", ")
+            points = found.setdefault((axis, fidelity), [])
+            points[-1].append(float(row["value"])) if memory else points.append([float(at), float(row["value"])])
+    figure, panels = pyplot.subplots(2, len(CASES), figsize=(10, 5.6), layout="constrained", sharex="col", sharey="row")
     for (axis, fidelity), points in found.items():
-        column = list(CASES).index(axis) + 1
-        for row in (1, 2):
-            more = {"name": fidelity, "legendgroup": fidelity, "showlegend": row == column == 1, "line": {"color": colors[fidelity]}}
-            figure.add_scatter(x=[p[0] for p in points], y=[p[row] for p in points], mode="lines+markers", row=row, col=column, **more)
-    figure.update_xaxes(type="log", dtick="D2", tickfont={"size": 10})
-    for column, axis in enumerate(CASES, start=1):
-        ticks = sorted({point[0] for point in found[axis, "ideal"]})
-        figure.update_xaxes(title=axis, tickmode="array", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], col=column)
-    figure.update_yaxes(type="log", row=1)
-    figure.update_yaxes(rangemode="tozero", row=2)
-    figure.update_layout(template="plotly_white", width=1250, height=760, title="LeNet, one thread: how the cost of a simulation grows", margin={"t": 90})
-    path = RESULTS / "growth.html"
+        column = list(CASES).index(axis)
+        values = [point[0] for point in points]
+        for row, panel in enumerate(panels[:, column]):
+            panel.plot(values, [point[1 + row] for point in points], marker="o", markersize=4, color=COLORS[fidelity], label=fidelity)
+            panel.set_xscale("log")
+            panel.set_xticks(values, [f"{value:g}" for value in values])
+            panel.minorticks_off()
+            panel.grid(axis="y", color="0.9")
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[1, column].set_xlabel(axis)
+    panels[0, 0].set_yscale("log")
+    panels[1, 0].set_ylim(bottom=0)
+    panels[0, 0].set_ylabel("images per second")
+    panels[1, 0].set_ylabel("peak memory beside\nprogram and images [MiB]")
+    panels[0, 0].legend(frameon=False)
+    figure.suptitle("LeNet, one thread: how the cost of a simulation grows", x=0.01, ha="left", fontweight="bold")
     RESULTS.mkdir(exist_ok=True)
-    go.Figure(figure).write_html(path, include_plotlyjs=True)
+    path = RESULTS / "growth.svg"
+    figure.savefig(path, metadata={"Date": None})
     return str(path)
 
 
