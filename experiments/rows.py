@@ -51,6 +51,11 @@ class Method:
     weight: bool = True
     brief: bool = False
 
+    def folder(self, bits: int) -> str:
+        """Where its checkpoints go, beside those of other methods and bits."""
+        half = "" if self.activation and self.weight else "-activations" if self.activation else "-weights"
+        return f"{self.name}-{bits}{half}{'-brief' * self.brief}".replace(" ", "-").replace(",", "")
+
     def recipe(self, network: str) -> Recipe:
         """The network's recipe with this method's changes. Without a regulariser the epochs of its stage are fine-tuning too: all ways take equally many."""
         recipe = RECIPES[network]
@@ -176,7 +181,7 @@ class Floating:
         """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
         started = time.monotonic()
         recipe, chosen = method.recipe(self.network), method.bits(bits)
-        folder = self.folder / f"{method.name}-{bits}{'-brief' * method.brief}".replace(" ", "-").replace(",", "")
+        folder = self.folder / method.folder(bits)
         training = self._training(recipe, chosen, folder, self.state)
         training.floating()
         epochs, changed = 0, ""

@@ -37,18 +37,23 @@ LINES = (
 
 
 def main() -> None:
-    parts = [HEAD]
+    figures = [path for network in TITLES if (path := draw(network))]
+    PAGE.write_text(page(figures), encoding="utf-8")
+    print(PAGE)
+
+
+def page(figures: Sequence[Path]) -> str:
+    """The page's text, with these figures."""
+    parts = [HEAD, *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
+    if figures:
+        parts.append("Means over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe.")
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
         wanted = {network: len(bench.methods) * len(bench.bits) * seeds for network, seeds in SEEDS.items()}
         parts += _part(name, bench.title, wanted, bench.paper)
     wanted = {network: (1 + len(versus_brevitas.SCALES)) * 3 * SEEDS[network] for network in versus_brevitas.NETWORKS}
     parts += _part(versus_brevitas.TABLE, versus_brevitas.TITLE, wanted, {})
-    figures = [f"![{TITLES[network]}: accuracy against bits]({path.relative_to(DOCS)})" for network in TITLES if (path := draw(network))]
-    if figures:
-        parts[1:1] = [*figures, "Mean over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe."]
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    print(PAGE)
+    return "\n\n".join(parts) + "\n"
 
 
 def _part(name: str, title: str, wanted: dict[str, int], paper: dict[str, str]) -> list[str]:

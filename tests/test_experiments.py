@@ -1,0 +1,61 @@
+"""The tables' bookkeeping: rows that come back as they were written, ways that are given equally many epochs, and a page that shows the rows there are."""
+
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture
+def imported(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of experiments/ by its name; they are scripts that import each other, and no package."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    yield import_module
+    for name in [name for name, module in sys.modules.items() if str(EXPERIMENTS) in (getattr(module, "__file__", None) or "")]:
+        del sys.modules[name]
+
+
+def test_rows_come_back_as_they_were_written(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = imported("rows")
+    known = rows.read("table4_recipe")
+    assert known, "experiments/results/table4_recipe.csv has rows"
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    rows.write("again", reversed(known))
+    assert rows.read("again") == sorted(known, key=lambda row: row.key)
+    assert rows.read("nothing") == []
+
+
+@pytest.mark.parametrize("table", ["table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation"])
+def test_ways_that_are_set_beside_each_other_take_equally_many_epochs(imported: Any, table: str) -> None:
+    rows, bench = imported("rows"), imported(table).BENCH
+    for network in rows.BRIEF:
+        recipes = [method.recipe(network) for method in bench.methods if method.kind == "trained"]
+        epochs = {recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" else 0) for recipe in recipes}
+        assert epochs == {rows.BRIEF[network] + rows.RECIPES[network].convergence_epochs}
+
+
+def test_no_two_trainings_of_a_seed_share_a_folder(imported: Any) -> None:
+    """A folder belongs to one training; two tables may share it only for the same method and recipe."""
+    found: dict[str, Any] = {}
+    for table in ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table4_recipe", "table6_ablation"):
+        for method in imported(table).BENCH.methods:
+            assert found.setdefault(method.folder(4), method) == method
+
+
+def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
+    rows = imported("rows")
+    one = replace(rows.read("table4_recipe")[0], network="lenet", accuracy_fp32_control=0.99, accuracy_program=0.98, won=3, lost=13, changed_predictions="0")
+    _, _, line = rows.table_lines([one, replace(one, seed=one.seed + 1, accuracy_program=0.97)], {f"lenet {one.activation_bits}": "0.02"})
+    assert "| 2 |" in line and "97.50 ± 0.71" in line and "1.50 ± 0.71" in line and "6 : 26" in line and line.endswith("| 0 | 0.02 |")
+
+
+def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'memspike[figures]'")
+    show = imported("show_tables")
+    figures = [path for network in show.TITLES if (path := show.DOCS / "figures" / f"{network}.svg").exists()]
+    assert show.PAGE.read_text(encoding="utf-8") == show.page(figures), "python experiments/show_tables.py writes it anew"
