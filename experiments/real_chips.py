@@ -170,6 +170,10 @@ def measure(bench: Bench, chosen: Sequence[Case], path: Path, command: str) -> N
         program = bench.program(case.network)
         images = bench.data.test.counts(program.input_type.type)[: bench.images] if images is None else images
         labels, design = bench.data.test.labels[: bench.images], case.design(program, bench.chip)
+        made = program.digest()[:16], design.chip.digest()[:16], str(len(labels))
+        for row in rows_of(path):
+            if row["case"] == case.name and (row["program"], row["design"], row["images"]) != made:
+                sys.exit(f"{path}: the rows of {case.name!r} are of another network, chip or number of images; move the file away to begin anew")
         ideal = simulate(ms.map(program, bench.chip), images)
         for number in missing:
             started = time.perf_counter()
@@ -177,7 +181,7 @@ def measure(bench: Bench, chosen: Sequence[Case], path: Path, command: str) -> N
             seconds = time.perf_counter() - started
             changed = int((found.predictions != ideal.predictions).sum())
             row = (case.name, case.network, number, found.accuracy(labels), ideal.accuracy(labels), changed, len(labels), f"{seconds:.2f}")
-            append(path, (*row, program.digest()[:16], design.chip.digest()[:16]), command)
+            append(path, (*row, *made[:2]), command)
             print(f"{case.name}: chip {number}, {100 * found.accuracy(labels):.2f} % of {100 * ideal.accuracy(labels):.2f} %", file=sys.stderr, flush=True)
 
 
@@ -234,20 +238,22 @@ def show(experiment: Experiment, path: Path, console: Console) -> None:
             continue
         low, high = one.quantiles[0.05], one.quantiles[0.95]
         shares = (f"{100 * one.yield_within(points)[0]:.0f} %" for points in (0.3, 0.5))
-        recovered = "-"
-        if before := found.get(case.before):
+        recovered, chips = "-", {row["chip"] for row in by_case[case.name]}
+        if alike := [row for row in by_case.get(case.before, []) if row["chip"] in chips]:
+            before = ensemble_of(alike)
             recovered = f"{100 * (one.mean - before.mean) / before.loss:.1f} %" if before.loss > 0 else "no loss"
         numbers = (f"{100 * value:.2f}" for value in (one.ideal, one.mean, one.std))
         table.add_row(case.name, str(len(one.chips)), *numbers, f"{100 * low:.2f} to {100 * high:.2f}", f"{100 * one.loss:.2f}", *shares, recovered)
     console.print(table)
-    console.print("Accuracies in per cent, losses in points below the exact program of the same row; recovered: of the loss before, against its own program.")
+    console.print("Accuracies in per cent, losses in points below the exact program of the same row.")
+    console.print("Recovered: what the mean gained on the same chips before, as a share of what those had lost against their own exact program.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=EXPERIMENTS)
-    parser.add_argument("--data", required=True, help="folder of the data set, as for memspike train")
-    parser.add_argument("--training", type=Path, required=True, help="folder of the training's checkpoints")
+    parser.add_argument("--data", help="folder of the data set, as for memspike train")
+    parser.add_argument("--training", type=Path, help="folder of the training's checkpoints")
     parser.add_argument("--cases", nargs="*", metavar="TEXT", help="only the cases whose name is one of these")
     parser.add_argument("--chips", type=int, default=10**6, help="at most so many chips of each case for now")
     parser.add_argument("--recipe", nargs="*", default=[], metavar="NAME=N", help="what the training's recipe has changed, as finetune_epochs=9")
@@ -256,17 +262,19 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="only print the table of what is there")
     asked = parser.parse_args()
     experiment, path = EXPERIMENTS[asked.network], RESULTS / f"real_chips_{asked.network}.csv"
+    if asked.show:
+        show(experiment, path, Console(width=200))
+        return
+    if asked.data is None or asked.training is None:
+        parser.error("--data and --training are needed to simulate; --show prints the rows that are there without them")
     command = f"python experiments/real_chips.py {asked.network} --data {asked.data} --training runs/{asked.training.name}"
     changes = {name: int(number) for name, number in (text.split("=") for text in asked.recipe)}
     if asked.perfect:
         compare(Bench(experiment, asked.data, asked.training, changes), asked.network, RESULTS / "perfect_chips.csv", f"{command} --perfect")
         return
-    if not asked.show:
-        chosen = [case for case in experiment.cases if not asked.cases or case.name in asked.cases]
-        chosen = [replace(case, chips=min(case.chips, asked.chips)) for case in chosen]
-        measure(
-            Bench(experiment, asked.data, asked.training, changes, asked.images), chosen, path, command + (f" --images {asked.images}" if asked.images else "")
-        )
+    chosen = [case for case in experiment.cases if not asked.cases or case.name in asked.cases]
+    chosen = [replace(case, chips=min(case.chips, asked.chips)) for case in chosen]
+    measure(Bench(experiment, asked.data, asked.training, changes, asked.images), chosen, path, command + (f" --images {asked.images}" if asked.images else ""))
     show(experiment, path, Console(width=200))
 
 

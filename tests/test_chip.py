@@ -31,6 +31,11 @@ def test_a_device_has_two_levels_at_least(g_min, g_max, levels):
         Device("d", replace(SIEMENS, value=g_min), replace(SIEMENS, value=g_max), levels)
 
 
+def test_a_device_given_in_microsiemens_is_refused():
+    with pytest.raises(ChipError, match=r"device d: g_max is 40 S; a memristor conducts far less than 1 S"):
+        Device("d", replace(SIEMENS, value=1.0), replace(SIEMENS, value=40.0), 4)
+
+
 def test_measured_conductances_ascend_one_for_each_level_between_g_min_and_g_max():
     plain = Device("d", number(1e-6, "S"), number(4e-6, "S"), 3)
     assert replace(plain, conductances=(1e-6, 3e-6, 4e-6), conductances_source="test").conductances == (1e-6, 3e-6, 4e-6)

@@ -16,11 +16,11 @@ from memspike.cli import app
 from memspike.ensemble import Ensemble
 from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.mapper import map as map_program
-from memspike.mapping import AVOID
+from memspike.mapping import AVOID, FaultMap
 from memspike.montecarlo import Design, Lab, run, study, summary
 from memspike.reporter import report_chips
 from memspike.simulator import faults_of, simulate, written
-from memspike.storage import save
+from memspike.storage import load_chip, save
 from small_programs import one_conv, small_network
 
 RNG = np.random.default_rng(0)
@@ -225,6 +225,65 @@ def test_the_command_line_simulates_one_chip_and_many(program, tmp_path):
     assert json.loads(one.stdout)["imperfections"] == ["programming", "stuck", "read_noise", "wires"]
 
 
+def test_a_measured_fault_map_is_an_imperfection_like_any_other(program, tmp_path):
+    """What leaves stuck cells out leaves the map out, on the command line and in a study; what is left then is what cells without the map give."""
+    number_of = map_program(one_conv(1, 4, 3, 5), SICK).num_crossbars
+    cells = np.random.default_rng(0).choice(3, (number_of, SICK.crossbar.rows, SICK.crossbar.columns), p=(0.5, 0.3, 0.2)).astype(np.uint8)
+    healthy = chip(programming=law("wan2022"), wires=5.0)
+    mapped = Design(one_conv(1, 4, 3, 5), healthy, faults=FaultMap(cells, "measured"))
+    assert mapped.imperfections() == ("programming", "stuck", "wires")
+    assert mapped.without("stuck").faults is None and mapped.only("programming").faults is None and mapped.only("stuck").faults is mapped.faults
+    images, labels = RNG.integers(0, 16, (40, 1, 5, 5)), RNG.integers(0, 4, 40)
+    found, plain = (study(Lab(each, images, labels), [0], detail=[0], times=[]) for each in (mapped, replace(mapped, faults=None)))
+    assert list(found.alone) == ["programming", "stuck", "wires"] and list(plain.alone) == ["programming", "wires"]
+    assert all(np.array_equal(found.alone[name].accuracies, plain.alone[name].accuracies) for name in plain.alone)
+    assert np.array_equal(found.without["stuck"].accuracies, plain.whole.accuracies)
+    assert summary(found, 0.5)["imperfections"] == ["programming", "stuck", "wires"]
+    assert "stuck cells" in report_chips(found, 0.5).to_json()
+
+    size = map_program(one_conv(1, 4, 3, 5), load_chip("predictive"))
+    path, shape = tmp_path / "faults.npz", (size.num_crossbars, size.chip.crossbar.rows, size.chip.crossbar.columns)
+    np.savez(path, cells=np.random.default_rng(0).choice(3, shape, p=(0.5, 0.3, 0.2)).astype(np.uint8))
+
+    def told(*options: str) -> dict:
+        done = CliRunner().invoke(app, ["-q", "simulate", *program, "--fidelity", "analog", "--cells", "wan2022-hfox", "--json", *options])
+        assert done.exit_code == 0, done.exception
+        return json.loads(done.stdout)
+
+    with_map = ["--faults", str(path)]
+    assert told(*with_map)["imperfections"] == ["programming", "stuck", "read_noise", "wires"]
+    assert told(*with_map, "--only", "stuck")["imperfections"] == ["stuck"]
+    for options in (["--only", "programming"], ["--without", "stuck"]):
+        assert told(*with_map, *options) == told(*options)
+
+
+def test_a_single_chip_says_where_its_laws_are_taken_further_than_measured(program):
+    asked = ["-q", "simulate", *program, "--fidelity", "analog", "--cells", "wan2022-hfox"]
+    beyond = CliRunner().invoke(app, [*asked, "--time", "30d"])
+    assert "caution: Cells wan2022-hfox: the law wan2022 was measured for 2 days; its last value is held at 30 days." in beyond.stdout
+    assert "caution" not in CliRunner().invoke(app, [*asked, "--time", "1d"]).stdout
+    assert json.loads(CliRunner().invoke(app, [*asked, "--time", "30d", "--json"]).stdout)["cautions"]
+
+
+def test_one_chip_has_no_spread():
+    found = study(Lab(DESIGN, IMAGES, LABELS), [0], detail=[0], times=[])
+    table = next(item for section in report_chips(found, 0.5).sections for item in section.items if getattr(item, "name", "") == "causes")
+    assert all(row[2] is None for row in table.rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--for-cells", "wan2022"], "no device is called 'wan2022'"),
+        (["--for-time", "1d"], "a time after writing is given, and no cells to train for"),
+    ],
+)
+def test_a_training_for_a_device_is_refused_before_it_begins(options, said, tmp_path):
+    result = CliRunner().invoke(app, ["-q", "train", *options, "--out", str(tmp_path / "net.safetensors")])
+    assert isinstance(result.exception, MemspikeError) and said in str(result.exception)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -257,7 +316,6 @@ def test_a_wrong_option_is_named(program, options, said):
 
 def test_an_override_is_a_number_from_the_command_line_and_leaves_the_others():
     from memspike.cli.analog import RealChips
-    from memspike.storage import load_chip
 
     real = RealChips(cells="chen2017-stuck", stuck_low="1%", read_noise="0.02", wire_resistance=0.0)
     found = real.on(load_chip("predictive"))

@@ -104,6 +104,8 @@ class Device:
         where = f"device {self.name}"
         if not 0 < self.g_min.value < self.g_max.value or self.levels < 2:
             raise ChipError("needs 0 < g_min < g_max and at least 2 levels", where=where)
+        if self.g_max.value >= 1:
+            raise ChipError(f"g_max is {self.g_max.value:g} S; a memristor conducts far less than 1 S", where=where, cure="4.0e-5 is 40 uS")
         if self.verify is not None and self.programming is None:
             raise ChipError("verifies its writes, which have no error", where=where, cure="name a law of programming, or leave verify out")
         if self.conductances is None:

@@ -94,12 +94,13 @@ class Way:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """The chips of one design taken apart: all of them (`whole`); and, with fewer chips if at all, all imperfections (`together`), the same over time [s],
-    each imperfection `alone`, all but each (`without`), in one layer only (`layers`), each way around stuck cells (`ways`); and what chip number `shown`
-    looks like."""
+    """The chips of one design, with its `imperfections`, taken apart: all of them (`whole`); and, with fewer chips if at all, all imperfections (`together`),
+    the same over time [s], each imperfection `alone`, all but each (`without`), in one layer only (`layers`), each way around stuck cells (`ways`); and
+    what chip number `shown` looks like."""
 
     name: str
     chip: Chip
+    imperfections: tuple[str, ...]
     time: float
     whole: Ensemble
     together: Ensemble | None

@@ -15,7 +15,7 @@ from memspike import datasets, storage
 from memspike.chip import Chip, PartialSums
 from memspike.compiler import compile as compile_network
 from memspike.cost import Cost
-from memspike.errors import FileRefused, MemspikeError
+from memspike.errors import FileRefused, MemspikeError, TrainingError
 from memspike.estimator import estimate
 from memspike.files import write_text
 from memspike.integer import Integers
@@ -186,6 +186,10 @@ def start_training(order: Order, data: datasets.Dataset, folder: Path | None, li
     """The Training that `order` describes, its model traced and its options checked."""
     from memspike import trainer  # torch takes seconds to load: not before the options have been read
 
+    if order.cells is not None:
+        storage.load_device(order.cells)  # a name that nobody knows is refused before hours of training
+    elif order.time:
+        raise TrainingError("a time after writing is given, and no cells to train for", cure="name them with --for-cells, or leave --for-time out")
     model = trainer.load_model(order.model, data.train.images.shape[1], len(data.classes), order.seed)
     recipe = trainer.recipe_for(model) if order.method == "default" else trainer.Recipe.liu2018()
     bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from memspike.chip import Chip, NeuronKind
+from memspike.chip import IMPERFECTIONS, Chip, NeuronKind
 from memspike.ensemble import ERROR_QUANTILES, Ensemble, LayerStudy, Study, Way
 from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.files import read_bytes, write_text
@@ -23,7 +23,7 @@ from memspike.integer import Integers
 from memspike.mapper import map as map_program
 from memspike.mapping import AVOID, Avoid, FaultMap, LayerPlan
 from memspike.mapping import Mapping as ChipMapping
-from memspike.physics.device import does_age
+from memspike.physics.device import cautions, does_age
 from memspike.physics.laws import DAY, HOUR
 from memspike.program import Program
 from memspike.result import Encoder
@@ -63,6 +63,20 @@ class Design:
         if not self.around_faults:
             return plain
         return map_program(self.program, self.chip, faults=faults_of(plain, number), avoid=self.avoid, spare_columns=self.spare_columns)
+
+    def imperfections(self) -> tuple[str, ...]:
+        """Which imperfections these chips have; cells that a measured map calls stuck are one."""
+        found = {*self.chip.imperfections(), *(["stuck"] if self.faults is not None else [])}
+        return tuple(name for name in IMPERFECTIONS if name in found)
+
+    def without(self, *names: str) -> "Design":
+        """The same design with these imperfections left out, a measured map of stuck cells among them."""
+        return replace(self, chip=self.chip.without(*names), faults=None if "stuck" in names else self.faults)
+
+    def only(self, *names: str) -> "Design":
+        """The same design with all imperfections but these left out."""
+        self.chip.only(*names)  # refuses unknown names
+        return self.without(*(name for name in IMPERFECTIONS if name not in names))
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides what the chips score, in plain values."""
@@ -156,13 +170,15 @@ def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: 
 
     if detail:
         together = case(design, WHOLE, True)
-        names, ops = chip.imperfections(), [plan.op for plan in design.mapping(shown).layers]
+        names, ops = design.imperfections(), [plan.op for plan in design.mapping(shown).layers]
         over_time = {at: case(replace(design, time=at), f"after {at:.12g} s", at == design.time) for at in times}
-        alone = {name: case(replace(design, chip=chip.only(name)), f"only {name}", len(names) == 1) for name in names}
-        without = {name: case(replace(design, chip=chip.without(name)), f"without {name}") for name in names if len(names) > 1}
+        alone = {name: case(design.only(name), f"only {name}", len(names) == 1) for name in names}
+        without = {name: case(design.without(name), f"without {name}") for name in names if len(names) > 1}
         layers = {op: case(replace(design, layers=(op,)), f"layer {op}", len(ops) == 1) for op in ops if names}
         ways = {name: Way(case(way, name, way == design), _rms(cells(way, shown))) for name, way in _ways(design)}
-    return Study(design.program.name, chip, design.time, whole, together, over_time, alone, without, layers, ways, shown, cells(design, shown))
+    return Study(
+        design.program.name, chip, design.imperfections(), design.time, whole, together, over_time, alone, without, layers, ways, shown, cells(design, shown)
+    )  # fmt: skip
 
 
 def _ways(design: Design) -> Iterator[tuple[str, Design]]:
@@ -196,7 +212,7 @@ def summary(found: Study, points: float) -> dict[str, Any]:
     }
     return {
         "num_chips": len(whole.chips), "first_chip": int(whole.chips[0]), "num_images": whole.num_images, "time_s": found.time,
-        "imperfections": list(found.chip.imperfections()),
+        "imperfections": list(found.imperfections), "cautions": list(cautions(found.chip.crossbar.device, max([found.time, *found.over_time]))),
         "accuracy_ideal": whole.ideal, "accuracy_mean": whole.mean, "accuracy_std": whole.std,
         "accuracy_min": float(whole.accuracies.min()), "accuracy_max": float(whole.accuracies.max()),
         "quantiles": {f"{q:g}": value for q, value in whole.quantiles.items()},

@@ -97,8 +97,12 @@ class RealChips:
             found += [option] if value is True else [word for each in values for word in (option, str(each))]
         return found
 
-    def on(self, chip: Chip) -> Chip:
-        """The chip with these cells and numbers, and without what is left out."""
+    def leaves_out(self, imperfection: str) -> bool:
+        """Whether --only or --without leaves it out."""
+        return imperfection in (self.without or ()) or (bool(self.only) and imperfection not in (self.only or ()))
+
+    def on(self, chip: Chip, has_map: bool = False) -> Chip:
+        """The chip with these cells and numbers, and without what is left out; `has_map`: a measured map says which of its cells are stuck."""
         from memspike.storage import load_device
 
         chip = chip.with_device(self._device(load_device(self.cells) if self.cells else chip.crossbar.device))
@@ -106,7 +110,7 @@ class RealChips:
             chip = replace(chip, crossbar=replace(chip.crossbar, wire_resistance=Quantity(self.wire_resistance, "ohm", _SOURCE, "assumed")))
         if not self.only:
             return chip.without(*(self.without or ()))
-        found, kept = chip.imperfections(), chip.only(*self.only)
+        found, kept = [*chip.imperfections(), *(["stuck"] if has_map or self.faults else [])], chip.only(*self.only)
         missing = [name for name in self.only if name not in found]
         if missing:
             what = f"--only {missing[0]}: this chip with cells {chip.crossbar.device.name} has no such imperfection"
@@ -119,6 +123,7 @@ class RealChips:
         from memspike.storage import load_faults
 
         faults = load_faults(self.faults) if self.faults else None
+        faults = None if self.leaves_out("stuck") else faults
         chosen = self._ways()
         avoid: list[Avoid] = [way for way in AVOID if way in chosen]
         return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, tuple(avoid), self.spare_columns or 0)

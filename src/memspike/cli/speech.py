@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -97,8 +97,12 @@ def tell(found: dict[str, Any], as_json: bool, labels: dict[str, str]) -> None:
         print(json.dumps(found, indent=2))
         return
     shares = ("accuracy", "utilization")
-    rows = [(label, f"{100 * found[key]:.2f} %" if key.startswith(shares) else str(found[key])) for key, label in labels.items()]
+    rows = [(label, f"{100 * found[key]:.2f} %" if key.startswith(shares) else _said(found[key])) for key, label in labels.items()]
     speech.out().print(two_columns(rows))
+
+
+def _said(value: Any) -> str:
+    return (", ".join(map(str, cast(list[Any], value))) or "none") if isinstance(value, list) else str(value)
 
 
 def two_columns(rows: list[tuple[str, str]]) -> Table:

@@ -202,7 +202,9 @@ def simulate(
     needs more runs alone.
     """
     from memspike import datasets, storage, zoo
+    from memspike.chip import IMPERFECTIONS
     from memspike.mapping import Mapping
+    from memspike.physics.device import cautions
     from memspike.simulator import check_device
     from memspike.simulator import simulate as simulate_mapping
 
@@ -210,11 +212,12 @@ def simulate(
     loaded = zoo.load_runnable(program)
     is_mapped, read_after = isinstance(loaded, Mapping), seconds(real.time)
     real.check(fidelity.value, is_mapped, {"--save": save, "--raster": raster})
-    described = real.on(loaded.chip if isinstance(loaded, Mapping) else storage.load_chip(chip))
     design = None
     if isinstance(loaded, Mapping):
-        mapping = replace(loaded, chip=described)
+        described = real.on(loaded.chip, loaded.faults is not None)
+        mapping = replace(loaded, chip=described, faults=None if real.leaves_out("stuck") else loaded.faults)
     else:
+        described = real.on(storage.load_chip(chip))
         design = real.design(loaded, described, encoder.value, neuron.value if neuron else None)
         mapping = design.mapping(seed)
     dataset = datasets.load(data)
@@ -235,10 +238,16 @@ def simulate(
         storage.save_simulation(save, images, result, labels=labels)
     found = {"accuracy": result.accuracy(labels), "num_images": len(images), "fidelity": fidelity.value, "neuron": result.provenance.neuron}
     shown = {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"}
+    beyond: tuple[str, ...] = ()
     if fidelity == FidelityName.analog:
-        found |= {"chip": seed, "time_s": read_after, "imperfections": list(described.imperfections())}
+        has_map = mapping.faults is not None and bool(mapping.faults.cells.any())
+        has = {*described.imperfections(), *(["stuck"] if has_map else [])}
+        names, beyond = [name for name in IMPERFECTIONS if name in has], cautions(described.crossbar.device, read_after)
+        found |= {"chip": seed, "time_s": read_after, "imperfections": names, "cautions": list(beyond)}
         shown |= {"chip": "chip number", "time_s": "seconds after writing", "imperfections": "imperfections"}
     tell(found, as_json, shown)
+    for caution in beyond if not as_json else ():
+        speech.out().print(f"caution: {caution}", soft_wrap=True, markup=False)
 
 
 def _many_chips(design: "Design", images: Any, labels: Any, real: RealChips, seed: int, run: dict[str, str], as_json: bool) -> None:

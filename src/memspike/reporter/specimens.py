@@ -36,6 +36,15 @@ def duration(seconds: float) -> str:
     return f"{value:.3g} {unit}"
 
 
+def _std(ensemble: Ensemble) -> float | None:
+    """The standard deviation between chips, which one chip alone does not have."""
+    return ensemble.std if len(ensemble.chips) > 1 else None
+
+
+def _error(ensemble: Ensemble) -> float | None:
+    return ensemble.error if len(ensemble.chips) > 1 else None
+
+
 def _accuracy(study: Study, within: float) -> Section:
     whole = study.whole
     share, low, high = whole.yield_within(within)
@@ -60,7 +69,7 @@ def _accuracy(study: Study, within: float) -> Section:
         values,
         "wide",
     )
-    found = study.chip.imperfections()
+    found = study.imperfections
     names = ", ".join(_WORDS[name] for name in found) or "none, every chip is perfect"
     when = f"{duration(study.time)} after writing" if study.time else "right after writing"
     items: list[Item] = [Headline(measures), Note(f"Imperfections: {names}. Chips are read {when}. Chip n alone is what --seed n simulates.")]
@@ -77,14 +86,14 @@ def _causes(study: Study) -> Section:
     labels = ["all together", *(_WORDS[name] for name in order)]
     alone = [together, *(study.alone[name] for name in order)]
     series = [plots.Series("alone", [one.loss for one in alone], plots.DESIGN, errors=[one.error for one in alone])]
-    rows: list[tuple[Cell, ...]] = [("all together", together.loss, together.error, None, None)]
+    rows: list[tuple[Cell, ...]] = [("all together", together.loss, _error(together), None, None)]
     if study.without:
         others = [study.without[name] for name in order]
         series.append(plots.Series("all but this one", [0.0, *(one.loss for one in others)], plots.BASELINE, errors=[0.0, *(one.error for one in others)]))
     for name in order:
         other = study.without.get(name)
-        rest = (other.loss, other.error) if other is not None else (None, None)
-        rows.append((_WORDS[name], study.alone[name].loss, study.alone[name].error, *rest))
+        rest = (other.loss, _error(other)) if other is not None else (None, None)
+        rows.append((_WORDS[name], study.alone[name].loss, _error(study.alone[name]), *rest))
     columns = (
         Column("imperfection"), Column("loss alone", "points"), Column("standard error", "points"), Column("loss of all but this one", "points"),
         Column("its standard error", "points"),
@@ -106,7 +115,7 @@ def _ways(study: Study) -> Section:
     found = {name: way.ensemble for name, way in study.ways.items()}
     told = f"Mean over {_number(next(iter(found.values())))}, the first ones; whiskers are one standard error of it. Each way by itself, then together."
     columns = (Column("way around"), Column("rms error [levels]"), *_LOSS)
-    rows = tuple((name, way.rms, way.ensemble.loss, way.ensemble.error, way.ensemble.std) for name, way in study.ways.items())
+    rows = tuple((name, way.rms, way.ensemble.loss, _error(way.ensemble), _std(way.ensemble)) for name, way in study.ways.items())
     series = plots.Series("loss", [one.loss for one in found.values()], plots.DESIGN, errors=[one.error for one in found.values()])
     figure = Figure(
         "ways",
@@ -127,7 +136,7 @@ def _time(study: Study) -> Section:
         return Section("time", "Over time", ())
     groups = {duration(time): ensemble.accuracies.tolist() for time, ensemble in study.over_time.items()}
     columns = (Column("after"), Column("mean accuracy", "%"), *_LOSS)
-    rows = tuple((duration(time), one.mean, one.loss, one.error, one.std) for time, one in study.over_time.items())
+    rows = tuple((duration(time), one.mean, one.loss, _error(one), _std(one)) for time, one in study.over_time.items())
     told = f"{_number(next(iter(study.over_time.values())))}, the same ones at every time after writing; the dashed line is the ideal program."
     alt = "; ".join(f"after {duration(time)}: {percent(ensemble.mean)}" for time, ensemble in study.over_time.items()) + "."
     plot = plots.boxes(groups, title="test accuracy", line=(study.whole.ideal, "ideal"))
@@ -151,7 +160,7 @@ def _layers(study: Study) -> Section:
             title="accuracy lost against the ideal program",
         ),
         (Column("layer"), *_LOSS),
-        tuple((name, ensemble.loss, ensemble.error, ensemble.std) for name, ensemble in study.layers.items()),
+        tuple((name, ensemble.loss, _error(ensemble), _std(ensemble)) for name, ensemble in study.layers.items()),
         "wide",
     )
     return Section("layers", "Which layer is sensitive", (figure,))
