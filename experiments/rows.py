@@ -186,12 +186,12 @@ class Floating:
         training.floating()
         epochs, changed = 0, ""
         if method.kind == "trained":
-            net = training.counts(self.net)
             epochs = recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" and chosen.activation else 0)
-            frozen, forward = training.freeze(net) if method.activation and method.weight else None, training.predictions(net)
+        if method.kind == "dynamic_fixed_point":
+            frozen, forward = training.baselines(self.net)[1], None
         else:
-            direct, fixed = training.baselines(self.net)
-            frozen, forward = (fixed if method.kind == "dynamic_fixed_point" else direct), None
+            net = training.counts(self.net) if method.kind == "trained" else training.rounded(self.net)
+            frozen, forward = training.freeze(net) if method.activation and method.weight else None, training.predictions(net)
         program = compile_network(frozen) if frozen is not None else None
         predictions = forward if program is None else self._classify(program)
         assert predictions is not None

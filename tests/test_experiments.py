@@ -6,9 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from memspike.datasets import Dataset, Split
+
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+BRIEF_TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation")
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def test_rows_come_back_as_they_were_written(imported: Any, monkeypatch: pytest.
     assert rows.read("nothing") == []
 
 
-@pytest.mark.parametrize("table", ["table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation"])
+@pytest.mark.parametrize("table", BRIEF_TABLES)
 def test_ways_that_are_set_beside_each_other_take_equally_many_epochs(imported: Any, table: str) -> None:
     rows, bench = imported("rows"), imported(table).BENCH
     for network in rows.BRIEF:
@@ -42,9 +46,35 @@ def test_ways_that_are_set_beside_each_other_take_equally_many_epochs(imported: 
 def test_no_two_trainings_of_a_seed_share_a_folder(imported: Any) -> None:
     """A folder belongs to one training; two tables may share it only for the same method and recipe."""
     found: dict[str, Any] = {}
-    for table in ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table4_recipe", "table6_ablation"):
+    for table in (*BRIEF_TABLES, "table4_recipe"):
         for method in imported(table).BENCH.methods:
             assert found.setdefault(method.folder(4), method) == method
+
+
+@pytest.mark.parametrize("table", [*BRIEF_TABLES, "table4_recipe", "table5_fixed_point"])
+def test_every_way_of_a_table_gives_a_row(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str) -> None:
+    """Whole, on a hundred images and one epoch a stage: trained, compiled if both halves are integers, classified, and read back."""
+    rows, bench = imported("rows"), imported(table).BENCH
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    monkeypatch.setitem(rows.BRIEF, "lenet", 1)
+    monkeypatch.setitem(rows.RECIPES, "lenet", replace(rows.RECIPES["lenet"], epochs=1, finetune_epochs=1, batch_size=50))
+    monkeypatch.setattr(rows, "load_data", lambda folder, hub: noise())
+    monkeypatch.setattr("sys.argv", [table, "--networks", "lenet", "--seeds", "1", "--bits", str(bench.bits[0]), "--runs", str(tmp_path / "runs")])
+    bench.main()
+    found = {row.method: row for row in rows.read(table)}
+    assert [*sorted(found)] == sorted(method.name for method in bench.methods)
+    for method in bench.methods:
+        row = found[method.name]
+        assert bool(row.program_digest) == (method.activation and method.weight)
+        assert row.changed_predictions == ("0" if row.program_digest and method.kind != "dynamic_fixed_point" else "")
+        assert row.epochs == (2 if method.kind == "trained" else 0) and 0 <= row.accuracy_program <= 1
+
+
+def noise() -> Dataset:
+    """Images of noise in MNIST's shape, ten of each class."""
+    rng, labels = np.random.default_rng(0), np.arange(100) % 10
+    split = Split(rng.integers(0, 256, (100, 1, 28, 28), dtype=np.uint8), labels)
+    return Dataset("noise", tuple(map(str, range(10))), split, split, "drawn")
 
 
 def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:

@@ -13,7 +13,7 @@ from chips import test_chip
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
 from memspike.ops import Conv2d, Dense, Fire, TensorType
-from memspike.simulator import int8, simulate
+from memspike.simulator import int8, onednn, simulate
 from memspike.simulator.floor import line_of, sums_at_steps
 from memspike.simulator.kernels import bounds_of, channels_last, exact_arithmetic
 from small_programs import small_network
@@ -131,18 +131,54 @@ def test_what_no_byte_or_float_holds_is_left_to_others():
     assert line_of(fire, 0, 255, 0, 1 << 14, torch.float32, to_nearest=True) is None and int8.counts(op, TensorType((130,), U4), fire, 0, 255) is None
 
 
-@pytest.mark.parametrize("inputs", [1, 3])
-def test_a_large_kernel_takes_bands(inputs: int):
-    """LeNet's layers, and ones with everything that a convolution may have."""
-    rng = np.random.default_rng(0)
-    for more in ({}, {"stride": (2, 3), "padding": (2, 1), "dilation": (1, 2)}):
-        op = Conv2d("s", ("x",), rng.integers(-7, 8, (6, inputs, 5, 5)), IntType(4, signed=True), **more)
-        x, images = TensorType((inputs, 14, 12), U4), rng.integers(0, 16, (3, inputs, 14, 12))
-        with exact_arithmetic():
-            product = int8.sums(op, x)
-            assert isinstance(product, int8.Banded)
-            found = product(torch.from_numpy(images.astype(np.uint8)))
-        assert np.array_equal(found.numpy(), op.evaluate(images)) and channels_last(found).is_contiguous()
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3]))
+def test_bands_of_every_width_are_the_convolution(seed: int, inputs: int) -> None:
+    """Whatever is fastest on some machine: every width that divides the columns, of convolutions with everything they may have."""
+    rng = np.random.default_rng(seed)
+    stride, dilation = (tuple(int(n) for n in rng.integers(1, 4, 2)) for _ in range(2))
+    padding = tuple(int(n) for n in rng.integers(0, 3, 2))
+    kernel = tuple(int(n) for n in rng.integers(1, 5, 2))
+    op = Conv2d("s", ("x",), rng.integers(-7, 8, (6, inputs, *kernel)), IntType(4, signed=True), stride, padding, dilation)
+    images = rng.integers(0, 16, (3, inputs, 14, 12))
+    meant = op.evaluate(images)
+    widths = [width for width in range(1, meant.shape[3] + 1) if meant.shape[3] % width == 0]
+    for width in widths:
+        found = onednn.Banded(op, None, torch.float32, images.shape[1:], width)(torch.from_numpy(images.astype(np.uint8)))
+        assert np.array_equal(found.numpy(), meant) and channels_last(found).is_contiguous()
+
+
+def test_bands_are_proven_in_the_kernel_that_they_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer in bands is a matrix product, so its steps are tried there: one that is wrong by one at a step is found."""
+    op, x, fire = layer(6, U4, U4, 0, dense=False)
+    op = replace(op, weight=op.weight // 16)
+    fire = replace(fire, threshold=np.maximum(1, fire.threshold // 16), charge=fire.charge // 16)
+    monkeypatch.setattr(onednn, "_columns_at_once", lambda *_: 1)
+    assert isinstance(int8.counts(op, x, fire, 0, 15), onednn.Banded)
+    made = int8.Product.__call__
+
+    def wrong(self: Any, counts: torch.Tensor) -> torch.Tensor:
+        found = made(self, counts)
+        return found + (found == 7).to(found.dtype) if self.op.weight.ndim == 2 and len(self.op.weight) == 32 else found  # the probe, not the layer
+
+    monkeypatch.setattr(int8.Product, "__call__", wrong)
+    assert int8.counts(op, x, fire, 0, 15) is None
+
+
+def test_the_width_of_bands_is_the_fastest_of_those_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured once for a geometry; LeNet's first layer has bands that are no waste, a 1 x 1 convolution and one in groups have none."""
+    lenet = ((20, 1, 5, 5), (1, 1), (0, 0), (1, 1), 1, (1, 28, 28))
+    monkeypatch.setattr(onednn, "_seconds", lambda product, images: 1.0 if getattr(product, "columns", 0) == 6 else 2.0)
+    onednn._columns_at_once.cache_clear()
+    assert onednn._columns_at_once(*lenet) == 6
+    monkeypatch.setattr(onednn, "_seconds", lambda product, images: 2.0 if isinstance(product, onednn.Banded) else 1.0)
+    assert onednn._columns_at_once(*lenet) == 6, "measured once"
+    onednn._columns_at_once.cache_clear()
+    assert onednn._columns_at_once(*lenet) == 0
+    for kernel, groups in (((4, 4, 1, 1), 1), ((4, 2, 3, 3), 2)):
+        op = Conv2d("s", ("x",), np.ones(kernel, np.int64), I8, groups=groups)
+        assert onednn._worth_trying(op, (4, 8, 8)) == []
+    onednn._columns_at_once.cache_clear()
 
 
 UNUSUAL = [  # each crashed oneDNN's kernel: a window lies in the padding alone

@@ -9,6 +9,7 @@ from memspike.program import Program, fired_by
 from memspike.simulator import int8
 from memspike.simulator.floor import Floor
 from memspike.simulator.kernels import Linear
+from memspike.simulator.onednn import Banded, Product
 from memspike.simulator.walk import Ran, Totals, step, unflattened, walk
 
 _READY = 4  # programs that stay ready to run
@@ -31,7 +32,7 @@ class Ideal:
 
     def __init__(self, program: Program, keep: Set[str] = frozenset(), device: str = "cpu") -> None:
         self.program = program
-        self._fused: dict[str, tuple[Fire, int8.Product | int8.Banded]] = {}
+        self._fused: dict[str, tuple[Fire, Product | Banded]] = {}
         self._steps: dict[str, Callable[..., Tensor]] = {}
         self._notes: list[str] = []
         images = unflattened(program)
@@ -46,7 +47,7 @@ class Ideal:
             if op.inputs[0] in self._fused:
                 continue
             done = self._steps[op.out] = step(program, op, images, device)
-            if isinstance(done, Linear | Floor | int8.Product | int8.Banded):
+            if isinstance(done, Linear | Floor | Product | Banded):
                 self._notes.append(f"{op.out}: {done.note()}")
 
     def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:

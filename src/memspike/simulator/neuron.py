@@ -24,6 +24,7 @@ from memspike.simulator import int8
 from memspike.simulator.encode import MAX_TIMESTEPS, Window
 from memspike.simulator.floor import Floor
 from memspike.simulator.kernels import Linear, bounds_of, carrier, channels_last, magnitude_of, stored
+from memspike.simulator.onednn import Image
 
 MAX_RASTER = 1 << 28  # spikes of one image; a quarter of a gigabyte
 BLOCK = 1 << 21  # bytes of what the neurons of a layer want over several timesteps: about what a cache holds, and enough for one call to be worth it
@@ -35,7 +36,7 @@ class Layer:
     `image` is the shape before a Flatten, where the op is given counts that have not been flattened.
     """
 
-    def __init__(self, op: Conv2d | Dense, x: TensorType, out: tuple[int, ...], image: int8.Image = None, device: str = "cpu") -> None:
+    def __init__(self, op: Conv2d | Dense, x: TensorType, out: tuple[int, ...], image: Image = None, device: str = "cpu") -> None:
         self.op, self.x, self.out, self.image, self.device = op, x, out, image, device
         self.num_timesteps = x.type.num_timesteps
         bounds = bounds_of(op, x.type)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from memspike.errors import DataError, ModelError, TrainingError
 from memspike.network import QuantizedNetwork
 from memspike.trainer import signals, weights
-from memspike.trainer.baselines import direct, dynamic_fixed_point
+from memspike.trainer.baselines import direct, dynamic_fixed_point, rounded
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.freeze import freeze
@@ -205,6 +205,10 @@ class Training:
         """The floating-point `net` rounded directly to the same bits, and in 8-bit dynamic fixed point."""
         images = self._calibration_images()
         return direct(net, images, self.bits, f"{self.name}-direct"), dynamic_fixed_point(net, images, f"{self.name}-dynamic-fixed-point-8")
+
+    def rounded(self, net: Net) -> Net:
+        """The floating-point `net` rounded directly to the same bits; a half without bits stays as it is."""
+        return rounded(net, self._calibration_images(), self.bits)
 
     def rehearsal(self) -> QuantizedNetwork:
         """The network as it stands, rounded directly: of no use but its shapes and types, which training does not change."""
