@@ -63,6 +63,31 @@ def test_gradients_and_statistics_are_the_models() -> None:
         torch.testing.assert_close(found, wanted, msg=name)
 
 
+@pytest.mark.parametrize("bits", [Bits(None, None), Bits(3, 3), Bits(4, None), Bits(None, 4)])
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_largest_of_a_window_may_fire_alone(bits: Bits, norm: bool) -> None:
+    """A max_pool goes before the neurons it alone reads; every value behind it is what it is layer by layer, where a batch norm turns signs around too."""
+    torch.manual_seed(0)
+    steps = [nn.Conv2d(1, 6, 3), *([nn.BatchNorm2d(6)] if norm else []), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(54, 4)]
+    if norm:
+        nn.init.normal_(steps[1].weight)  # pyright: ignore[reportArgumentType]
+    net, x = net_of(nn.Sequential(*steps)), images(16)
+    net.set_bits(bits)
+    for name in net.log_steps:
+        net.set_step(name, 0.05)
+    for layer in net.layers:
+        if layer.module and bits.weight:
+            net.set_weight_scale(layer, 0.06)
+    for is_training in (False, True):
+        net.train(is_training)
+        found, value = net(x), net._image(x)
+        for layer in net.layers:
+            value = net._run(layer, [value], None)
+        assert torch.equal(found, value) and found.std() > 0
+        if not is_training:
+            torch.testing.assert_close(net(x, keep={}), found)
+
+
 def test_dropout_drops_in_floating_point_training_alone() -> None:
     for dropout in (nn.Dropout(0.5), nn.Dropout2d(0.5)):
         net = net_of(nn.Sequential(nn.Conv2d(1, 64, 1), dropout, nn.Flatten(), nn.Linear(64 * 64, 2)))
