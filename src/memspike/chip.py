@@ -248,12 +248,13 @@ class Chip:
         self.without(*names)  # refuses unknown names
         return self.without(*(name for name in IMPERFECTIONS if name not in names))
 
-    def imperfections(self) -> tuple[str, ...]:
-        """Which imperfections the chip has."""
+    def imperfections(self, *, has_map: bool = False) -> tuple[str, ...]:
+        """Which imperfections the chip has; with a measured map of its stuck cells (`has_map`), "stuck" is one whatever its device says."""
         device, neuron = self.crossbar.device, self.neuron
         found = {name: getattr(device, name) is not None for name in _OF_CELLS}
         found["wires"] = self.crossbar.wire_resistance.value > 0
         found["neuron"] = neuron != NeuronCircuit(neuron.kind, neuron.max_spikes_per_timestep)
+        found["stuck"] |= has_map
         return tuple(name for name in IMPERFECTIONS if found[name])
 
     def quantities(self) -> dict[str, Quantity]:

@@ -65,9 +65,8 @@ class Design:
         return map_program(self.program, self.chip, faults=faults_of(plain, number), avoid=self.avoid, spare_columns=self.spare_columns)
 
     def imperfections(self) -> tuple[str, ...]:
-        """Which imperfections these chips have; cells that a measured map calls stuck are one."""
-        found = {*self.chip.imperfections(), *(["stuck"] if self.faults is not None else [])}
-        return tuple(name for name in IMPERFECTIONS if name in found)
+        """Which imperfections these chips have."""
+        return self.chip.imperfections(has_map=self.faults is not None)
 
     def without(self, *names: str) -> "Design":
         """The same design with these imperfections left out, a measured map of stuck cells among them."""

@@ -110,7 +110,7 @@ class RealChips:
             chip = replace(chip, crossbar=replace(chip.crossbar, wire_resistance=Quantity(self.wire_resistance, "ohm", _SOURCE, "assumed")))
         if not self.only:
             return chip.without(*(self.without or ()))
-        found, kept = [*chip.imperfections(), *(["stuck"] if has_map or self.faults else [])], chip.only(*self.only)
+        found, kept = chip.imperfections(has_map=has_map or self.faults is not None), chip.only(*self.only)
         missing = [name for name in self.only if name not in found]
         if missing:
             what = f"--only {missing[0]}: this chip with cells {chip.crossbar.device.name} has no such imperfection"

@@ -202,7 +202,6 @@ def simulate(
     needs more runs alone.
     """
     from memspike import datasets, storage, zoo
-    from memspike.chip import IMPERFECTIONS
     from memspike.mapping import Mapping
     from memspike.physics.device import cautions
     from memspike.simulator import check_device
@@ -241,8 +240,7 @@ def simulate(
     beyond: tuple[str, ...] = ()
     if fidelity == FidelityName.analog:
         has_map = mapping.faults is not None and bool(mapping.faults.cells.any())
-        has = {*described.imperfections(), *(["stuck"] if has_map else [])}
-        names, beyond = [name for name in IMPERFECTIONS if name in has], cautions(described.crossbar.device, read_after)
+        names, beyond = list(described.imperfections(has_map=has_map)), cautions(described.crossbar.device, read_after)
         found |= {"chip": seed, "time_s": read_after, "imperfections": names, "cautions": list(beyond)}
         shown |= {"chip": "chip number", "time_s": "seconds after writing", "imperfections": "imperfections"}
     tell(found, as_json, shown)
