@@ -121,13 +121,20 @@ def write(table: str, rows: Iterable[Row]) -> None:
 class Bench:
     """Trains what a table lacks. Floating-point networks and their controls lie in `runs` and serve every table.
 
-    A `brief` table fine-tunes for BRIEF epochs.
+    A `brief` table fine-tunes for BRIEF epochs. `subject` is the method that a table is about, beside which the others are set.
     """
 
     def __init__(
-        self, table: str, title: str, methods: Sequence[Method], bits: Sequence[int], paper: dict[str, str] | None = None, brief: bool = False
+        self,
+        table: str,
+        title: str,
+        methods: Sequence[Method],
+        bits: Sequence[int],
+        paper: dict[str, str] | None = None,
+        brief: bool = False,
+        subject: str = "",
     ) -> None:
-        self.table, self.title, self.methods, self.bits, self.paper = table, title, tuple(methods), tuple(bits), paper or {}
+        self.table, self.title, self.methods, self.bits, self.paper, self.subject = table, title, tuple(methods), tuple(bits), paper or {}, subject
         if brief:
             self.methods = tuple(replace(method, brief=True) for method in methods)
 
@@ -146,7 +153,7 @@ class Bench:
             for network in asked.networks:
                 self._fill(network, range(asked.seeds or SEEDS[network]), asked)
         print(f"# {self.title}\n")
-        for line in table_lines(read(self.table), self.paper):
+        for line in table_lines(read(self.table), self.paper, self.subject):
             print(line)
 
     def _fill(self, network: str, seeds: Iterable[int], asked: argparse.Namespace) -> None:
@@ -241,10 +248,13 @@ class Watcher:
         print(f"{self.what}: {stage} {epoch}/{epochs}, loss {loss:.4f}, {accuracy:.2%} of the test images, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def table_lines(rows: Sequence[Row], paper: dict[str, str]) -> list[str]:
-    """A Markdown table: a line per network, bits and method, means and standard deviations over seeds, losses in points; `paper` by network and bits."""
+def table_lines(rows: Sequence[Row], paper: dict[str, str], subject: str = "") -> list[str]:
+    """A Markdown table: a line per network, bits and method, means and standard deviations over seeds, losses in points; `paper` by network and bits.
+
+    With a `subject`, every other method's line says by how much that method is ahead of it, over the seeds that both have.
+    """
     heads = ("network, data", "activation / weight bits", "method", "seeds", "fp32", "fp32, same further epochs", "program", "loss, points", "won : lost")
-    heads += ("predictions that compiling changed", "paper's loss")
+    heads += ("predictions that compiling changed", *["paper's loss"] * bool(paper), *[f"{subject} minus this, points"] * bool(subject))
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -262,10 +272,18 @@ def table_lines(rows: Sequence[Row], paper: dict[str, str]) -> list[str]:
             _spread(losses),
             f"{sum(row.won for row in members)} : {sum(row.lost for row in members)}",
             changed,
-            paper.get(f"{first.network} {first.activation_bits}", "-"),
+            *[paper.get(f"{first.network} {first.activation_bits}", "-")] * bool(paper),
+            *[_ahead([row for row in rows if row.key[:3] == first.key[:3] and row.method == subject], members)] * bool(subject),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
+
+
+def _ahead(ours: Sequence[Row], theirs: Sequence[Row]) -> str:
+    """How many points more ours have than theirs, seed by seed."""
+    before = {row.seed: row.accuracy_program for row in theirs}
+    points = [100 * (row.accuracy_program - before[row.seed]) for row in ours if row.seed in before]
+    return "-" if not points or ours == theirs else _spread(points)
 
 
 def _spread(values: Sequence[float]) -> str:

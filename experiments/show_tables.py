@@ -25,7 +25,8 @@ HEAD = """# Tables
 Written by `python experiments/show_tables.py` from [its rows](../experiments/results). Each table is filled by a command of its own, which
 skips the rows that are there. Accuracies are per cent of all 10 000 test images, mean and standard deviation over seeds; a program's is that of the compiled
 integers, image, first and last layer included. A loss is against fp32 with the same further epochs, in points. Won and lost are images that only the quantised,
-or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set ways beside each other fine-tune for
+or only the fp32 network of that seed classifies rightly, all seeds together. Where one half stays in fp32 there is no program: the accuracy is the training's own
+forward pass. The epoch is always the last. Tables that set ways beside each other fine-tune for
 fewer epochs than the recipe, all ways for equally many: 4 for LeNet instead of 11."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
@@ -50,17 +51,17 @@ def page(figures: Sequence[Path]) -> str:
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
         wanted = {network: len(bench.methods) * len(bench.bits) * seeds for network, seeds in SEEDS.items()}
-        parts += _part(name, bench.title, wanted, bench.paper)
+        parts += _part(name, bench.title, wanted, bench.paper, bench.subject)
     wanted = {network: (1 + len(versus_brevitas.SCALES)) * 3 * SEEDS[network] for network in versus_brevitas.NETWORKS}
-    parts += _part(versus_brevitas.TABLE, versus_brevitas.TITLE, wanted, {})
+    parts += _part(versus_brevitas.TABLE, versus_brevitas.TITLE, wanted, {}, versus_brevitas.OURS.name)
     return "\n\n".join(parts) + "\n"
 
 
-def _part(name: str, title: str, wanted: dict[str, int], paper: dict[str, str]) -> list[str]:
+def _part(name: str, title: str, wanted: dict[str, int], paper: dict[str, str], subject: str) -> list[str]:
     rows = read(name)
     have = ", ".join(f"{TITLES[network]} {sum(row.network == network for row in rows)} of {number}" for network, number in wanted.items())
     part = [f"## {title}", f"`python experiments/{name}.py`; rows so far: {have}."]
-    return [*part, "\n".join(table_lines(rows, paper))] if rows else part
+    return [*part, "\n".join(table_lines(rows, paper, subject))] if rows else part
 
 
 def draw(network: str) -> Path | None:

@@ -19,7 +19,7 @@ METHODS = [
     ),
 ]
 
-BENCH = Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2), brief=True)
+BENCH = Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2), brief=True, subject="Neuron Convergence")
 
 if __name__ == "__main__":
     BENCH.main()

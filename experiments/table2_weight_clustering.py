@@ -12,7 +12,7 @@ METHODS = [
     Method("fine-tuned, largest weight on the largest integer", changes={**ALONE, "weight_clustering": False}, activation=False),
 ]
 
-BENCH = Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2), brief=True)
+BENCH = Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2), brief=True, subject="Weight Clustering")
 
 if __name__ == "__main__":
     BENCH.main()

@@ -13,7 +13,7 @@ METHODS = [
     Method("without distillation", changes={"distillation": 0.0}),
 ]
 
-BENCH = Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2), brief=True)
+BENCH = Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2), brief=True, subject="default recipe")
 
 if __name__ == "__main__":
     BENCH.main()

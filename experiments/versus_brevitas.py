@@ -54,7 +54,7 @@ def main() -> None:
                         row = theirs(floating, bits, scales)
                         write(TABLE, [*read(TABLE), row])
     print(f"# {TITLE}\n")
-    for line in table_lines(read(TABLE), {}):
+    for line in table_lines(read(TABLE), {}, OURS.name):
         print(line)
 
 

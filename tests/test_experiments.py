@@ -84,6 +84,17 @@ def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
     assert "| 2 |" in line and "97.50 ± 0.71" in line and "1.50 ± 0.71" in line and "6 : 26" in line and line.endswith("| 0 | 0.02 |")
 
 
+def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
+    """Seed by seed, over the seeds that both have."""
+    rows = imported("rows")
+    one = replace(rows.read("table4_recipe")[0], seed=0, accuracy_program=0.98)
+    others = [replace(one, method="other", accuracy_program=0.97), replace(one, method="other", seed=1, accuracy_program=0.9)]
+    _, _, ours, theirs = rows.table_lines([one, *others], {}, one.method)
+    assert ours.endswith("| - |") and theirs.endswith("| 1.00 |")
+    _, _, _, theirs = rows.table_lines([one, replace(one, seed=1, accuracy_program=0.91), *others], {}, one.method)
+    assert theirs.endswith("| 1.00 ± 0.00 |")
+
+
 def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'memspike[figures]'")
     show = imported("show_tables")
