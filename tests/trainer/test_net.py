@@ -13,7 +13,8 @@ from memspike.errors import ModelError, TrainingError
 from memspike.integer import IntType, to_counts
 from memspike.trainer.bits import Bits
 from memspike.trainer.models import MODELS
-from memspike.trainer.net import Net, _Affine, _Round, normalize
+from memspike.trainer.net import Net, _Affine, _Round
+from memspike.trainer.normalize import normalize
 from memspike.trainer.trace import trace
 from networks import Everything
 from random_models import counted, pixels, values_of

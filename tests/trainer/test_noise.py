@@ -9,9 +9,9 @@ from memspike import datasets
 from memspike.mapper import map as map_program
 from memspike.simulator import written
 from memspike.trainer import Bits, Hardening, Recipe, Training
+from memspike.trainer.layers import Layer
 from memspike.trainer.models import DigitsNet
 from memspike.trainer.noise import DeviceNoise
-from memspike.trainer.trace import Layer
 from small_programs import one_dense
 
 NOISY = device(programming=law("constant", std=0.12))

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from memspike.errors import ModelError
-from memspike.trainer.trace import SUPPORTED, Layer, trace
+from memspike.trainer.layers import Layer
+from memspike.trainer.readers import SUPPORTED
+from memspike.trainer.trace import trace
 from networks import Everything
 
 SHAPE = (1, 8, 8)

@@ -10,8 +10,8 @@ import torch
 from memspike.errors import TrainingError
 from memspike.integer import Integers, IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
+from memspike.trainer.layers import Layer
 from memspike.trainer.net import Net
-from memspike.trainer.trace import Layer
 
 _ONES = IntType(2, signed=True)
 

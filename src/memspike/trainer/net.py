@@ -1,20 +1,19 @@
 """Net: a traced network that runs in floating point or in counts, with gradients through both."""
 
 import copy
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspike.errors import ModelError, TrainingError
+from memspike.errors import TrainingError
 from memspike.integer import IntType
 from memspike.trainer.bits import Bits
+from memspike.trainer.layers import Layer, Trace
 from memspike.trainer.noise import DeviceNoise
-from memspike.trainer.trace import Layer, Trace
+from memspike.trainer.roles import pools_of_neurons, score_layer, separate_image, types
 
 FLOAT = Bits(None, None)
 
@@ -33,9 +32,9 @@ class Net(nn.Module):
         self.model = copy.deepcopy(model).float()
         self.conversion = trace.conversion
         self.input_shape = trace.input_shape
-        self.layers, self.groups = _separate_image(trace.layers, trace.input_shape)
-        self.scores = _score_layer(self.layers)
-        self._pools = _pools_of_neurons(self.layers, self.scores)
+        self.layers, self.groups = separate_image(trace.layers, trace.input_shape)
+        self.scores = score_layer(self.layers)
+        self._pools = pools_of_neurons(self.layers, self.scores)
         self.log_steps = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
         self.is_mixed = False  # whether products are taken in bfloat16 while training; what is evaluated and frozen never is
@@ -46,7 +45,7 @@ class Net(nn.Module):
         """Change the bits; steps and scales start at 1 and want to be set."""
         bits.check_overrides([layer.name for layer in self.layers if layer.clips], [layer.name for layer in self.layers if layer.module])
         self.bits = bits
-        self.types = _types(self.layers, bits)
+        self.types = types(self.layers, bits)
         fired = {self.groups[layer.name] for layer in self.layers if layer.is_neuron and layer is not self.scores}
         device = next(self.model.parameters()).device
         one = torch.zeros((), device=device, dtype=torch.float64)
@@ -309,44 +308,6 @@ def _affine(x: Tensor, gain: Tensor | float, offset: Tensor | None) -> Tensor:
     return _Affine.apply(x, gain, offset)
 
 
-def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Module, str]:
-    """A copy of `model` that takes pixels in 0..1 instead of `(pixel - mean) / std`, folded into the layers that read the image.
-
-    Returns the model and a sentence for the conversion table. Zero padding then means a black pixel instead of a mean one.
-    Raises ModelError when anything but a Conv2d or a Linear (behind a flatten) reads the image.
-    """
-    channels = trace.input_shape[0]
-    if len(mean) != channels or len(std) != channels or not all(math.isfinite(m) for m in mean) or not all(0 < s < math.inf for s in std):
-        raise ModelError(f"mean {mean} and std {std} do not fit {channels} channels", cure="give one mean and one positive std per channel")
-    model = copy.deepcopy(model)
-    flat = {layer.name for layer in trace.layers if layer.kind == "flatten" and layer.inputs == ("image",)}
-    readers = [layer for layer in trace.layers if layer.name not in flat and not flat.union({"image"}).isdisjoint(layer.inputs)]
-    for layer in readers:
-        others = [other.name for other in trace.layers if other.module == layer.module and other not in readers]
-        if layer.module is None or others:
-            also = f", and so does {others[0]} its counts" if others and layer.module else ""
-            what = f"{layer.name} reads the normalised image{also}"
-            raise ModelError(what, cure="only a Conv2d or Linear that reads nothing else can take mean and std into its weights")
-    for path in dict.fromkeys(layer.module for layer in readers if layer.module):
-        _fold_normalization(model.get_submodule(path), torch.tensor(mean), torch.tensor(std))
-    padded = any(any(layer.padding) for layer in readers)
-    return model, "mean and std folded into the first layer" + ("; its zero padding now means black instead of the mean" if padded else "")
-
-
-def _fold_normalization(module: Any, mean: Tensor, std: Tensor) -> None:
-    """Change the module's weight and bias so that it gives for `x` what it gave for `(x - mean) / std`."""
-    outputs, inputs = module.weight.shape[:2]
-    groups = getattr(module, "groups", 1)
-    if module.weight.ndim == 2:  # a vector holds the channels one after the other, each with all its pixels
-        mean, std = (values.repeat_interleave(inputs // len(values)) for values in (mean, std))
-    # Channel o of a convolution in groups reads the inputs of its own group.
-    mean, std = (values.reshape(groups, inputs).repeat_interleave(outputs // groups, 0).to(module.weight) for values in (mean, std))
-    with torch.no_grad():
-        module.weight /= std.reshape(outputs, inputs, *[1] * (module.weight.ndim - 2))
-        shift = -(module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight).mul(mean).sum(1)
-        module.bias = nn.Parameter(shift if module.bias is None else module.bias + shift)
-
-
 def _flat(values: Tensor) -> Tensor:
     """All elements of a dense tensor in the order of memory, without a copy."""
     return values.as_strided((values.numel(),), (1,))
@@ -362,65 +323,3 @@ def _along(like: Tensor, per_channel: Tensor) -> Tensor:
 
 def _range(type: IntType) -> tuple[int, int]:
     return type.min, type.max
-
-
-def _score_layer(layers: tuple[Layer, ...]) -> Layer | None:
-    """The layer whose charges are the scores: the last neurons, unless a ReLU or another op stands behind them, or they are a batch norm that stands
-    alone, whose gains differ from class to class."""
-    layer = layers[-1]
-    by_name = {other.name: other for other in layers}
-    while layer.kind in ("flatten", "dropout") and layer.inputs[0] in by_name and _num_readers(layers, layer.inputs[0]) == 1:
-        layer = by_name[layer.inputs[0]]
-    return layer if layer.is_neuron and not layer.relu and (layer.module or layer.kind == "average_pool") else None
-
-
-def _pools_of_neurons(layers: tuple[Layer, ...], scores: Layer | None) -> dict[str, Layer]:
-    """By the name of a layer of neurons, the max_pool that alone reads it."""
-    by_name = {layer.name: layer for layer in layers}
-    pools = [(by_name[pool.inputs[0]], pool) for pool in layers if pool.kind == "max_pool" and pool.inputs[0] in by_name]
-    return {layer.name: pool for layer, pool in pools if layer.is_neuron and layer is not scores and _num_readers(layers, layer.name) == 1}
-
-
-def _num_readers(layers: tuple[Layer, ...], name: str) -> int:
-    return sum(name in layer.inputs for layer in layers)
-
-
-def _groups(layers: tuple[Layer, ...]) -> dict[str, str]:
-    """Values that must count in one step, by the name of the first of them: what is pooled by maximum, flattened, added or joined."""
-    groups = {"image": "image"}
-    for layer in layers:
-        groups[layer.name] = layer.name
-        if not layer.is_neuron:
-            merged = {groups[name] for name in layer.inputs} | {layer.name}
-            first = "image" if "image" in merged else min(merged, key=lambda name: [*groups].index(name))
-            groups = {name: first if group in merged else group for name, group in groups.items()}
-    return groups
-
-
-def _separate_image(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[tuple[Layer, ...], dict[str, str]]:
-    """The layers and their step groups; an image that would be added, rectified or joined with counts gets neurons of its own first,
-    because its step is fixed and its bits are its own."""
-    groups = _groups(layers)
-    if not any(layer.clips and groups[layer.name] == "image" for layer in layers):
-        return layers, groups
-    own = Layer("image.counts", "conv2d", ("image",), shape, relu=True, groups=shape[0])
-    others = tuple(
-        layer if layer.is_neuron else replace(layer, inputs=tuple(own.name if name == "image" else name for name in layer.inputs)) for layer in layers
-    )
-    return (own, *others), _groups((own, *others))
-
-
-def _types(layers: tuple[Layer, ...], bits: Bits) -> dict[str, IntType]:
-    """The integer type of every value: unsigned behind a ReLU, one bit more with a sign without."""
-    if bits.activation is None or bits.image_type is None:
-        return {}
-    types = {"image": bits.image_type}
-    for layer in layers:
-        inputs = [types[name] for name in layer.inputs]
-        count = bits.activation_of(layer.name) or bits.activation
-        if layer.kind in ("conv2d", "dense", "average_pool", "add"):
-            unsigned = layer.relu or (layer.kind in ("average_pool", "add") and not any(type.signed for type in inputs))
-            types[layer.name] = IntType(count) if unsigned else IntType(count + 1, signed=True)
-        else:
-            types[layer.name] = IntType.smallest(min(type.min for type in inputs), max(type.max for type in inputs))
-    return types

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from memspike.chip import Device
 from memspike.physics.device import age, draw_faults, level_conductances, read_noise, write
-from memspike.trainer.trace import Layer
+from memspike.trainer.layers import Layer
 
 _SAMPLES = 1 << 14  # pairs written for each size of weight; a weight's error is one of them, drawn anew in every step
 _NORMALS = 1 << 20  # places in the stock of normal variates where the stretch that an image gets may start

@@ -20,13 +20,15 @@ from memspike.trainer.baselines import direct, dynamic_fixed_point, rounded
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.freeze import freeze
+from memspike.trainer.layers import Trace
 from memspike.trainer.loop import Batches, Pull, Stage, Watcher, evaluate, fit, predict
 from memspike.trainer.memory import keep_freed_memory
 from memspike.trainer.models import MODELS
-from memspike.trainer.net import Net, normalize
+from memspike.trainer.net import Net
 from memspike.trainer.noise import DeviceNoise, Hardening
+from memspike.trainer.normalize import normalize
 from memspike.trainer.recipe import RECIPES, Recipe
-from memspike.trainer.trace import Trace, trace
+from memspike.trainer.trace import trace
 
 _CALIBRATION_IMAGES = 1024
 

@@ -1,0 +1,49 @@
+"""Normalised images: mean and standard deviation folded into the layers that read the image."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspike.errors import ModelError
+from memspike.trainer.layers import Trace
+
+
+def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Module, str]:
+    """A copy of `model` that takes pixels in 0..1 instead of `(pixel - mean) / std`, folded into the layers that read the image.
+
+    Returns the model and a sentence for the conversion table. Zero padding then means a black pixel instead of a mean one.
+    Raises ModelError when anything but a Conv2d or a Linear (behind a flatten) reads the image.
+    """
+    channels = trace.input_shape[0]
+    if len(mean) != channels or len(std) != channels or not all(math.isfinite(m) for m in mean) or not all(0 < s < math.inf for s in std):
+        raise ModelError(f"mean {mean} and std {std} do not fit {channels} channels", cure="give one mean and one positive std per channel")
+    model = copy.deepcopy(model)
+    flat = {layer.name for layer in trace.layers if layer.kind == "flatten" and layer.inputs == ("image",)}
+    readers = [layer for layer in trace.layers if layer.name not in flat and not flat.union({"image"}).isdisjoint(layer.inputs)]
+    for layer in readers:
+        others = [other.name for other in trace.layers if other.module == layer.module and other not in readers]
+        if layer.module is None or others:
+            also = f", and so does {others[0]} its counts" if others and layer.module else ""
+            what = f"{layer.name} reads the normalised image{also}"
+            raise ModelError(what, cure="only a Conv2d or Linear that reads nothing else can take mean and std into its weights")
+    for path in dict.fromkeys(layer.module for layer in readers if layer.module):
+        _fold_normalization(model.get_submodule(path), torch.tensor(mean), torch.tensor(std))
+    padded = any(any(layer.padding) for layer in readers)
+    return model, "mean and std folded into the first layer" + ("; its zero padding now means black instead of the mean" if padded else "")
+
+
+def _fold_normalization(module: Any, mean: Tensor, std: Tensor) -> None:
+    """Change the module's weight and bias so that it gives for `x` what it gave for `(x - mean) / std`."""
+    outputs, inputs = module.weight.shape[:2]
+    groups = getattr(module, "groups", 1)
+    if module.weight.ndim == 2:  # a vector holds the channels one after the other, each with all its pixels
+        mean, std = (values.repeat_interleave(inputs // len(values)) for values in (mean, std))
+    # Channel o of a convolution in groups reads the inputs of its own group.
+    mean, std = (values.reshape(groups, inputs).repeat_interleave(outputs // groups, 0).to(module.weight) for values in (mean, std))
+    with torch.no_grad():
+        module.weight /= std.reshape(outputs, inputs, *[1] * (module.weight.ndim - 2))
+        shift = -(module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight).mul(mean).sum(1)
+        module.bias = nn.Parameter(shift if module.bias is None else module.bias + shift)
