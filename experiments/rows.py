@@ -8,14 +8,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as parquet
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from memspike import datasets, storage
@@ -61,6 +65,12 @@ class Method:
         recipe = RECIPES[network]
         recipe = replace(recipe, finetune_epochs=BRIEF[network] if self.brief else recipe.finetune_epochs, **self.changes)
         return replace(recipe, finetune_epochs=recipe.finetune_epochs + recipe.convergence_epochs) if recipe.regularizer == "none" else recipe
+
+    def epochs(self, network: str) -> int:
+        """How many epochs after the floating-point training, and as many as the control is given."""
+        recipe = self.recipe(network)
+        pulled = recipe.convergence_epochs if recipe.regularizer != "none" and self.activation else 0
+        return recipe.finetune_epochs + pulled if self.kind == "trained" else 0
 
     def bits(self, number: int) -> Bits:
         return Bits(number if self.activation else None, number if self.weight else None)
@@ -118,6 +128,13 @@ def write(table: str, rows: Iterable[Row]) -> None:
     write_text(RESULTS / f"{table}.csv", text.getvalue())
 
 
+def add(row: Row, runs: Path) -> None:
+    """Write one more row; trainings that end at the same moment wait for each other."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs / f"{row.table}.lock"):
+        write(row.table, [*read(row.table), row])
+
+
 class Bench:
     """Trains what a table lacks. Floating-point networks and their controls lie in `runs` and serve every table.
 
@@ -147,29 +164,69 @@ class Bench:
         parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
         parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
         parser.add_argument("--device", default="cpu")
+        parser.add_argument("--jobs", type=int, default=1, help="so many trainings at once, each a process with its share of the processor's threads")
         parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
         asked = parser.parse_args()
         if not asked.print:
+            done = {row.key for row in read(self.table)}
+            wanted: Wanted = {}
             for network in asked.networks:
-                self._fill(network, range(asked.seeds or SEEDS[network]), asked)
+                for seed in range(asked.seeds or SEEDS[network]):
+                    ways = [(method, bits) for method in self.methods for bits in asked.bits if _key(network, method, bits, seed) not in done]
+                    if ways:
+                        wanted[network, seed] = ways
+            in_turn(self.table, wanted, asked) if asked.jobs == 1 else at_once(self.table, wanted, asked)
         print(f"# {self.title}\n")
         for line in table_lines(read(self.table), self.paper, self.subject):
             print(line)
 
-    def _fill(self, network: str, seeds: Iterable[int], asked: argparse.Namespace) -> None:
-        data: datasets.Dataset | None = None
-        for seed in seeds:
-            done = {row.key for row in read(self.table)}
-            wanted = [(method, bits) for method in self.methods for bits in asked.bits if _key(network, method, bits, seed) not in done]
-            if not wanted:
-                continue
-            if data is None:
-                local, hub = DATA[network]
-                data = load_data(asked.data / local, hub)
-            floating = Floating(network, seed, data, asked.runs, asked.device)
-            for method, bits in wanted:
-                row, _ = floating.row(self.table, method, bits)
-                write(self.table, [*read(self.table), row])
+
+Wanted = dict[tuple[str, int], list[tuple[Method, int]]]  # rows that a table lacks, method and bits, by network and seed
+
+
+def in_turn(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
+    """One training after the other."""
+    for (network, seed), ways in wanted.items():
+        floating = _floating(network, seed, asked)
+        for method, bits in ways:
+            add(floating.row(table, method, bits)[0], asked.runs)
+
+
+def at_once(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
+    """`asked.jobs` processes: first what the rows of a seed share, its floating-point network and controls, then the rows."""
+    threads = max(1, (os.cpu_count() or 1) // asked.jobs)
+    with ProcessPoolExecutor(asked.jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        shared = {
+            pool.submit(_share, network, seed, {method.epochs(network) for method, _ in ways}, asked): (network, seed)
+            for (network, seed), ways in wanted.items()
+        }
+        rows: list[Future[None]] = []
+        for ready in as_completed(shared):
+            ready.result()
+            network, seed = shared[ready]
+            rows += [pool.submit(_row, table, network, seed, method, bits, asked) for method, bits in wanted[network, seed]]
+        for row in as_completed(rows):
+            row.result()
+
+
+def _share(network: str, seed: int, epochs: set[int], asked: argparse.Namespace) -> None:
+    floating = _floating(network, seed, asked)
+    for number in sorted(epochs):
+        floating.control(number)
+
+
+def _row(table: str, network: str, seed: int, method: Method, bits: int, asked: argparse.Namespace) -> None:
+    add(_floating(network, seed, asked).row(table, method, bits)[0], asked.runs)
+
+
+def _floating(network: str, seed: int, asked: argparse.Namespace) -> "Floating":
+    return Floating(network, seed, _data(network, asked.data), asked.runs, asked.device)
+
+
+@lru_cache(maxsize=2)
+def _data(network: str, folder: Path) -> datasets.Dataset:
+    local, hub = DATA[network]
+    return load_data(folder / local, hub)
 
 
 class Floating:
@@ -191,9 +248,7 @@ class Floating:
         folder = self.folder / method.folder(bits)
         training = self._training(recipe, chosen, folder, self.state)
         training.floating()
-        epochs, changed = 0, ""
-        if method.kind == "trained":
-            epochs = recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" and chosen.activation else 0)
+        epochs, changed = method.epochs(self.network), ""
         if method.kind == "dynamic_fixed_point":
             frozen, forward = training.baselines(self.net)[1], None
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rows import BRIEF, DATA, SEEDS, Floating, Method, Row, load_data, read, table_lines, write
+from rows import BRIEF, DATA, SEEDS, Floating, Method, Row, add, load_data, read, table_lines
 from safetensors.torch import save_file
 
 from memspike.integer import IntType
@@ -48,11 +48,11 @@ def main() -> None:
                 done = {row.key for row in read(TABLE)}
                 if (network, str(bits), str(bits), OURS.name, str(seed)) not in done:
                     row, _ = floating.row(TABLE, OURS, bits)
-                    write(TABLE, [*read(TABLE), row])
+                    add(row, asked.runs)
                 for scales in asked.scales:
                     if (network, str(bits), str(bits), SCALES[scales], str(seed)) not in done:
                         row = theirs(floating, bits, scales)
-                        write(TABLE, [*read(TABLE), row])
+                        add(row, asked.runs)
     print(f"# {TITLE}\n")
     for line in table_lines(read(TABLE), {}, OURS.name):
         print(line)

@@ -1,15 +1,16 @@
 """The tables' bookkeeping: rows that come back as they were written, ways that are given equally many epochs, and a page that shows the rows there are."""
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from memspike.datasets import Dataset, Split
+from small_tables import shrink
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BRIEF_TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation")
@@ -55,10 +56,8 @@ def test_no_two_trainings_of_a_seed_share_a_folder(imported: Any) -> None:
 def test_every_way_of_a_table_gives_a_row(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str) -> None:
     """Whole, on a hundred images and one epoch a stage: trained, compiled if both halves are integers, classified, and read back."""
     rows, bench = imported("rows"), imported(table).BENCH
-    monkeypatch.setattr(rows, "RESULTS", tmp_path)
-    monkeypatch.setitem(rows.BRIEF, "lenet", 1)
-    monkeypatch.setitem(rows.RECIPES, "lenet", replace(rows.RECIPES["lenet"], epochs=1, finetune_epochs=1, batch_size=50))
-    monkeypatch.setattr(rows, "load_data", lambda folder, hub: noise())
+    for name, value in shrink(rows, tmp_path).items():
+        monkeypatch.setattr(rows, name, value)
     monkeypatch.setattr("sys.argv", [table, "--networks", "lenet", "--seeds", "1", "--bits", str(bench.bits[0]), "--runs", str(tmp_path / "runs")])
     bench.main()
     found = {row.method: row for row in rows.read(table)}
@@ -70,11 +69,20 @@ def test_every_way_of_a_table_gives_a_row(imported: Any, monkeypatch: pytest.Mon
         assert row.epochs == (2 if method.kind == "trained" else 0) and 0 <= row.accuracy_program <= 1
 
 
-def noise() -> Dataset:
-    """Images of noise in MNIST's shape, ten of each class."""
-    rng, labels = np.random.default_rng(0), np.arange(100) % 10
-    split = Split(rng.integers(0, 256, (100, 1, 28, 28), dtype=np.uint8), labels)
-    return Dataset("noise", tuple(map(str, range(10))), split, split, "drawn")
+def test_trainings_at_once_give_the_rows_of_trainings_in_turn(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two processes, and the same accuracies and programs."""
+    rows, bench = imported("rows"), imported("table3_both").BENCH
+    asked = ["table3_both", "--networks", "lenet", "--seeds", "2", "--bits", "4"]
+    environment = {**os.environ, "RESULTS": str(tmp_path / "2")}
+    command = [sys.executable, str(Path(__file__).parent / "small_tables.py"), *asked, "--jobs", "2", "--runs", str(tmp_path / "2" / "runs")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for name, value in shrink(rows, tmp_path / "1").items():
+        monkeypatch.setattr(rows, name, value)
+    monkeypatch.setattr("sys.argv", [*asked, "--runs", str(tmp_path / "1" / "runs")])
+    bench.main()
+    in_turn = [replace(row, seconds=0.0, device="") for row in rows.read("table3_both")]
+    monkeypatch.setattr(rows, "RESULTS", tmp_path / "2")
+    assert [replace(row, seconds=0.0, device="") for row in rows.read("table3_both")] == in_turn and len(in_turn) == 4
 
 
 def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
