@@ -19,7 +19,7 @@ from memspike.ops import Conv2d, Dense
 from memspike.simulator.floor import Line
 from memspike.simulator.kernels import channels_first, channels_last
 
-_TRIED = 16  # images on which kernels are timed
+_TRIED = 16, 1 << 20  # images on which kernels are timed, and values in them
 _ZEROS = 3  # times a convolution's products a band may have, zeros included, to be tried
 _COPIES = 16  # times its image a convolution's bands may take in memory
 Image = tuple[int, ...] | None
@@ -150,7 +150,8 @@ def _columns_at_once(
     """How many columns of outputs a band of such a convolution should have; 0 where oneDNN's convolution is faster. Measured once in a process."""
     op = Conv2d("y", ("x",), np.zeros(kernel, np.int64), IntType(2, signed=True), stride, padding, dilation, groups)
     line = Line(np.ones(kernel[0], np.float32), np.zeros(kernel[0], np.float32), 0, 1)
-    images = torch.zeros(_TRIED, *shape, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    number = max(1, min(_TRIED[0], _TRIED[1] // math.prod(shape)))
+    images = torch.zeros(number, *shape, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     fastest, least = 0, math.inf
     for columns in (0, *_worth_trying(op, shape)):
         product = Banded(op, line, torch.uint8, shape, columns) if columns else Product(op, line, torch.uint8)
