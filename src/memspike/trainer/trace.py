@@ -11,7 +11,7 @@ from memspike.trainer.capture import capture, measure, where
 from memspike.trainer.layers import Layer, Trace, simplify
 from memspike.trainer.readers import ARITHMETIC, AS_MODULES, CALLS, MODULES, SHAPE_METHODS, SUPPORTED, argument, called
 
-# Names that a compiled program has for itself, and the neurons that count the image (net.py).
+# Names that a compiled program has for itself, and the neurons that count the image (roles.py).
 _RESERVED = {"image", "image.counts", "scores"}
 
 
