@@ -129,10 +129,10 @@ def write(table: str, rows: Iterable[Row]) -> None:
 
 
 def add(row: Row, runs: Path) -> None:
-    """Write one more row; trainings that end at the same moment wait for each other."""
+    """Write one more row, in place of the one of its key; trainings that end at the same moment wait for each other."""
     runs.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / f"{row.table}.lock"):
-        write(row.table, [*read(row.table), row])
+        write(row.table, [*(known for known in read(row.table) if known.key != row.key), row])
 
 
 class Bench:

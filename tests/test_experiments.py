@@ -33,6 +33,8 @@ def test_rows_come_back_as_they_were_written(imported: Any, monkeypatch: pytest.
     rows.write("again", reversed(known))
     assert rows.read("again") == sorted(known, key=lambda row: row.key)
     assert rows.read("nothing") == []
+    rows.add(replace(known[0], table="again", seconds=1.0), tmp_path / "runs")
+    assert len(rows.read("again")) == len(known), "a row takes the place of the one of its key"
 
 
 @pytest.mark.parametrize("table", BRIEF_TABLES)
