@@ -31,7 +31,7 @@ epochs than the recipe, all ways for equally many: 4 for LeNet instead of 11."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
-    ("table3_both", "Neuron Convergence and Weight Clustering", "both methods of Liu 2018, fine-tuned", "#009E73"),
+    ("table3_both", "Neuron Convergence and Weight Clustering", "both methods of Liu 2018", "#009E73"),
     ("versus_brevitas", versus_brevitas.SCALES["learned"], "Brevitas, learned scales", "#E69F00"),
     ("table3_both", "direct rounding", "direct rounding", "#D55E00"),
 )
@@ -66,25 +66,30 @@ def _part(name: str, title: str, wanted: dict[str, int], paper: dict[str, str], 
 
 def draw(network: str) -> Path | None:
     """Accuracy against bits, as docs/figures/<network>.svg; None where a network has too few rows for a line."""
-    found = {label: _points([row for row in read(table) if row.network == network and row.method == method]) for table, method, label, _ in LINES}
+    rows = {label: [row for row in read(table) if row.network == network and row.method == method] for table, method, label, _ in LINES}
+    found = {label: _points(members) for label, members in rows.items()}
     if len(found["default recipe"]) < 2:
         return None
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
-    for _, _, label, colour in LINES:
+    for number, (_, _, label, colour) in enumerate(LINES):
         if points := found[label]:
             bits, means = list(points), [statistics.mean(values) for values in points.values()]
             below, above = ([abs(edge(values) - mean) for values, mean in zip(points.values(), means, strict=True)] for edge in (min, max))
             seeds = {len(values) for values in points.values()}
             many = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{seeds.pop()} seeds"
-            axes.errorbar(bits, means, (below, above), marker="o", capsize=3, color=colour, label=f"{label} ({many})")
+            epochs = max(row.epochs for row in rows[label])
+            what = f"{label}, {epochs} epochs" if epochs else label
+            beside = [bit + 0.06 * (number - 1.5) for bit in bits]  # so that no bar hides another
+            axes.errorbar(beside, means, (below, above), marker="o", capsize=3, color=colour, label=f"{what} ({many})")
     control = statistics.mean(row.accuracy_fp32_control for row in read("table4_recipe") if row.network == network)
     axes.axhline(100 * control, color="0.3", linestyle="--", linewidth=1)
     # What is lost is spread out: a tenth of the errors is as far as ten times as many.
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
-    lowest = min(min(values) for points in found.values() for values in points.values())
-    ticks = [tick for tick in (99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10) if tick >= lowest - 20 and tick <= 100 * control + 0.3]
+    every = [value for points in found.values() for values in points.values() for value in values]
+    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, 100 * control))))
+    ticks = [tick for tick in (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95, 90, 80, 60, 30, 10) if bottom <= tick <= top]
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
-    axes.set_ylim(min(lowest - 0.15 * (100 - lowest), ticks[-1]), 100 - 0.8 * (100 - 100 * control))
+    axes.set_ylim(bottom, top)
     axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
     axes.set_xlabel("bits of activations, weights and image")
     axes.set_ylabel("accuracy, 10 000 test images")
