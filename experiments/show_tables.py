@@ -87,7 +87,8 @@ def draw(network: str) -> Path | None:
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
     every = [value for points in found.values() for values in points.values() for value in values]
     bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, 100 * control))))
-    ticks = [tick for tick in (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95, 90, 80, 60, 30, 10) if bottom <= tick <= top]
+    fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
+    ticks = [tick for tick in (fine if bottom > 98 else coarse) if bottom <= tick <= top]
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
     axes.set_ylim(bottom, top)
     axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
