@@ -164,7 +164,7 @@ class Bench:
         parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
         parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
         parser.add_argument("--device", default="cpu")
-        parser.add_argument("--jobs", type=int, default=1, help="so many trainings at once, each a process with its share of the processor's threads")
+        parser.add_argument("--jobs", type=_number, default=1, help="so many trainings at once, each a process with its share of the processor's threads")
         parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
         asked = parser.parse_args()
         if not asked.print:
@@ -308,8 +308,9 @@ def table_lines(rows: Sequence[Row], paper: dict[str, str], subject: str = "") -
 
     With a `subject`, every other method's line says by how much that method is ahead of it, over the seeds that both have.
     """
-    heads = ("network, data", "activation / weight bits", "method", "seeds", "fp32", "fp32, same further epochs", "program", "loss, points", "won : lost")
-    heads += ("predictions that compiling changed", *["paper's loss"] * bool(paper), *[f"{subject} minus this, points"] * bool(subject))
+    heads = ("network, data", "activation / weight bits", "method", "seeds", "fp32", "fp32, same further epochs", "program", "loss, points")
+    heads += ("against plain fp32", "won : lost", "predictions that compiling changed")
+    heads += (*["paper's loss"] * bool(paper), *[f"{subject} minus this, points"] * bool(subject))
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -325,6 +326,7 @@ def table_lines(rows: Sequence[Row], paper: dict[str, str], subject: str = "") -
             len(members),
             *(_spread([100 * getattr(row, name) for row in members]) for name in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program")),
             _spread(losses),
+            _spread([100 * (row.accuracy_fp32 - row.accuracy_program) for row in members]),
             f"{sum(row.won for row in members)} : {sum(row.lost for row in members)}",
             changed,
             *[paper.get(f"{first.network} {first.activation_bits}", "-")] * bool(paper),
@@ -332,6 +334,12 @@ def table_lines(rows: Sequence[Row], paper: dict[str, str], subject: str = "") -
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
+
+
+def _number(said: str) -> int:
+    if not said.isdecimal() or int(said) < 1:
+        raise argparse.ArgumentTypeError(f"{said!r} is no number of trainings, 1 or more")
+    return int(said)
 
 
 def _ahead(ours: Sequence[Row], theirs: Sequence[Row]) -> str:

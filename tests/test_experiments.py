@@ -101,7 +101,8 @@ def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
     others = [replace(one, method="other", accuracy_program=0.97), replace(one, method="other", seed=1, accuracy_program=0.9)]
     _, _, ours, theirs = rows.table_lines([one, *others], {}, one.method)
     assert ours.endswith("| - |") and theirs.endswith("| 1.00 |")
-    _, _, _, theirs = rows.table_lines([one, replace(one, seed=1, accuracy_program=0.91), *others], {}, one.method)
+    more = [replace(one, seed=1, accuracy_program=0.91), replace(one, seed=2, accuracy_program=0.5)]
+    _, _, _, theirs = rows.table_lines([one, *more, *others], {}, one.method)
     assert theirs.endswith("| 1.00 ± 0.00 |")
 
 

@@ -79,11 +79,12 @@ def test_the_largest_of_a_window_may_fire_alone(bits: Bits, norm: bool) -> None:
     for layer in net.layers:
         if layer.module and bits.weight:
             net.set_weight_scale(layer, 0.06)
-    for is_training in (False, True):
+    for is_training, has_gradients in ((False, False), (False, True), (True, True)):
         net.train(is_training)
-        found, value = net(x), net._image(x)
-        for layer in net.layers:
-            value = net._run(layer, [value], None)
+        with torch.set_grad_enabled(has_gradients):
+            found, value = net(x), net._image(x)
+            for layer in net.layers:
+                value = net._run(layer, [value], None)
         assert torch.equal(found, value) and found.std() > 0
         if not is_training:
             torch.testing.assert_close(net(x, keep={}), found)

@@ -1,5 +1,6 @@
 """Layers of a traced network, and how batch norms and ReLUs fold into them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 
@@ -67,7 +68,7 @@ def _fold_norms(layers: list[Layer]) -> list[Layer]:
     stands alone becomes a layer of single synapses."""
     while norm := next((layer for layer in layers if layer.kind == "norm"), None):
         before = _by_name(layers, norm.inputs[0])
-        if before and before.kind in ("conv2d", "dense") and not before.norm and _uses(layers, before.name) == 1:
+        if before and before.kind in ("conv2d", "dense") and not before.norm and num_uses(layers, before.name) == 1:
             layers = _bypass([replace(layer, norm=norm.norm) if layer is before else layer for layer in layers], norm)
         else:
             alone = replace(norm, kind="conv2d" if len(norm.shape) == 3 else "dense", groups=norm.shape[0])
@@ -83,9 +84,9 @@ def _fold_relus(layers: list[Layer]) -> list[Layer]:
         if name in _never_negative(layers):
             layers = _bypass(layers, relu)
             continue
-        while (before := _by_name(layers, name)) and before.kind in ("max_pool", "flatten", "dropout") and _uses(layers, name) == 1:
+        while (before := _by_name(layers, name)) and before.kind in ("max_pool", "flatten", "dropout") and num_uses(layers, name) == 1:
             name = before.inputs[0]
-        if before and (before.is_neuron or before.kind == "add") and _uses(layers, name) == 1:
+        if before and (before.is_neuron or before.kind == "add") and num_uses(layers, name) == 1:
             layers = _bypass([replace(layer, relu=True) if layer is before else layer for layer in layers], relu)
         else:
             layers = [replace(layer, kind="add") if layer.name == relu.name else layer for layer in layers]
@@ -105,7 +106,8 @@ def _by_name(layers: list[Layer], name: str) -> Layer | None:
     return next((layer for layer in layers if layer.name == name), None)
 
 
-def _uses(layers: list[Layer], name: str) -> int:
+def num_uses(layers: Sequence[Layer], name: str) -> int:
+    """How often the value `name` is read."""
     return sum(layer.inputs.count(name) for layer in layers)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from memspike.integer import IntType
 from memspike.trainer.bits import Bits
-from memspike.trainer.layers import Layer
+from memspike.trainer.layers import Layer, num_uses
 
 
 def score_layer(layers: tuple[Layer, ...]) -> Layer | None:
@@ -12,7 +12,7 @@ def score_layer(layers: tuple[Layer, ...]) -> Layer | None:
     alone, whose gains differ from class to class."""
     layer = layers[-1]
     by_name = {other.name: other for other in layers}
-    while layer.kind in ("flatten", "dropout") and layer.inputs[0] in by_name and _num_readers(layers, layer.inputs[0]) == 1:
+    while layer.kind in ("flatten", "dropout") and layer.inputs[0] in by_name and num_uses(layers, layer.inputs[0]) == 1:
         layer = by_name[layer.inputs[0]]
     return layer if layer.is_neuron and not layer.relu and (layer.module or layer.kind == "average_pool") else None
 
@@ -21,11 +21,7 @@ def pools_of_neurons(layers: tuple[Layer, ...], scores: Layer | None) -> dict[st
     """By the name of a layer of neurons, the max_pool that alone reads it."""
     by_name = {layer.name: layer for layer in layers}
     pools = [(by_name[pool.inputs[0]], pool) for pool in layers if pool.kind == "max_pool" and pool.inputs[0] in by_name]
-    return {layer.name: pool for layer, pool in pools if layer.is_neuron and layer is not scores and _num_readers(layers, layer.name) == 1}
-
-
-def _num_readers(layers: tuple[Layer, ...], name: str) -> int:
-    return sum(name in layer.inputs for layer in layers)
+    return {layer.name: pool for layer, pool in pools if layer.is_neuron and layer is not scores and num_uses(layers, layer.name) == 1}
 
 
 def step_groups(layers: tuple[Layer, ...]) -> dict[str, str]:
