@@ -380,7 +380,7 @@ def test_sums_are_normalised_in_their_own_units(affine: bool, momentum: float | 
     gain, step = torch.tensor(0.013), torch.tensor(0.21, requires_grad=True)
     fast, slow = acc.clone().requires_grad_(), acc.clone().requires_grad_()
     weight = torch.randn(8, 5, 3, 3)
-    found = net._normed(norm, fast, gain, step)
+    found = net._normed(norm, fast, gain, 1 / step)
     (of_step,) = torch.autograd.grad((found * weight).sum(), step, retain_graph=True)
     (found * weight).sum().backward()
     wanted = plain(slow * gain) / step

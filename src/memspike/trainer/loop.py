@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from memspike.errors import TrainingError
 from memspike.trainer.checkpoint import Folder, Progress
+from memspike.trainer.cuda import Recorded, Step, is_recordable, own_precision
 from memspike.trainer.net import Net
 from memspike.trainer.signals import REGULARIZERS
 
@@ -109,7 +110,14 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
     the step cannot be `compiled`.
     """
     _check(net, stage, batches)
-    optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True)
+    with own_precision():
+        _fit(net, stage, batches, folder, progress, watcher, compiled)
+
+
+def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, compiled: bool) -> None:
+    device = batches.train_images.device
+    is_recorded = device.type == "cuda" and is_recordable(net)
+    optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True, capturable=is_recorded)
     reached = folder.load(stage.name, net, optimizer)
     if reached is not None:
         progress.stage, progress.epoch, progress.step, progress.loss_sum, progress.curves = (
@@ -122,20 +130,23 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
     else:
         progress.stage, progress.epoch, progress.step, progress.loss_sum = stage.name, 0, 0, 0.0
     saved = time.monotonic()
-    forward: Forward = torch.compile(net) if compiled else net
-    rate = _rate(stage, stage.epochs * batches.num_steps)
+    rate, rate_now = _rate(stage, stage.epochs * batches.num_steps), torch.zeros((), device=device)
+    for group in optimizer.param_groups if is_recorded else ():
+        group["lr"] = rate_now  # a recording reads the rate where it lies
+    one_step = _step(net, stage, optimizer, compiled)
+    take: Step = Recorded(one_step) if is_recorded else one_step
     while progress.epoch < stage.epochs:
         net.train()
         for step, images, labels in batches.epoch(stage.name, progress.epoch, progress.step):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(progress.epoch * batches.num_steps + step)
+            now = rate(progress.epoch * batches.num_steps + step)
+            if is_recorded:
+                rate_now.fill_(now)
+            else:
+                for group in optimizer.param_groups:
+                    group["lr"] = now
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(_generator(batches.seed, stage.name, progress.epoch, step, 7).integers(2**62)))
-                loss = _compiled_loss(forward, stage, images, labels) if compiled else _loss(net, stage, images, labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            value = loss.item()
+                value = take(images, labels).item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss became {value} in stage {stage.name}, epoch {progress.epoch + 1}", cure="try a smaller learning rate")
             progress.loss_sum += value
@@ -155,6 +166,19 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
         watcher.epoch(stage.name, progress.epoch, stage.epochs, loss_mean, accuracy)
     if stage.epochs == 0:
         folder.save(stage.name, net, None, progress)
+
+
+def _step(net: Net, stage: Stage, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
+    forward: Forward = torch.compile(net) if compiled else net
+
+    def step(images: Tensor, labels: Tensor) -> Tensor:
+        loss = _compiled_loss(forward, stage, images, labels) if compiled else _loss(net, stage, images, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
 
 
 def _check(net: Net, stage: Stage, batches: Batches) -> None:
@@ -216,6 +240,7 @@ def evaluate(net: Net, images: Tensor, labels: Tensor, batch_size: int = 500) ->
 
 
 @torch.no_grad()
+@own_precision()
 def predict(net: Net, images: Tensor, batch_size: int = 500) -> Tensor:
     """The winning class of each image."""
     was_training = net.training

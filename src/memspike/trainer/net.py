@@ -38,6 +38,7 @@ class Net(nn.Module):
         self.log_steps = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
         self.is_mixed = False  # whether products are taken in bfloat16 while training; what is evaluated and frozen never is
+        self._exponentials: dict[tuple[int, int], Tensor] = {}  # of the forward pass that runs now
         self.noise: Callable[[int], DeviceNoise] | None = None  # of the device that is trained for, by the largest weight
         self.set_bits(bits)
 
@@ -61,23 +62,40 @@ class Net(nn.Module):
             return 1.0
         if self.groups[name] == "image":
             return 1.0 / self.bits.image_type.max
-        return self.log_steps[_key(self.groups[name])].exp().float()
+        return self._exponential(self.log_steps[_key(self.groups[name])])
 
     def set_step(self, name: str, step: float) -> None:
         with torch.no_grad():
             self.log_steps[_key(self.groups[name])].fill_(step).log_()
 
     def weight_scale(self, layer: Layer) -> Tensor | float:
-        return self.log_scales[_key(layer.module)].exp().float() if layer.module and self.bits.weight else 1.0
+        return self._exponential(self.log_scales[_key(layer.module)]) if layer.module and self.bits.weight else 1.0
 
     def set_weight_scale(self, layer: Layer, scale: float) -> None:
         with torch.no_grad():
             self.log_scales[_key(layer.module or "")].fill_(scale).log_()
 
+    def _exponential(self, log: Tensor, sign: int = 1) -> Tensor:
+        found = self._exponentials.get((id(log), sign))
+        return (log if sign == 1 else -log).exp().float() if found is None else found
+
     # -- the forward pass
 
     def forward(self, images: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Real-valued scores `[n, classes]`; `keep`, if given, receives the real signals of every layer that clips, before it does."""
+        if torch.compiler.is_compiling():
+            return self._forward(images, keep)
+        # All steps and scales at once: each is read several times, and would be four small operations every time, there and back.
+        for logs in (list(self.log_steps.values()), list(self.log_scales.values())):
+            for sign in (1, -1) if logs else ():
+                found = (torch.stack(logs) * sign).exp().float().unbind()
+                self._exponentials |= {(id(log), sign): value for log, value in zip(logs, found, strict=True)}
+        try:
+            return self._forward(images, keep)
+        finally:
+            self._exponentials = {}
+
+    def _forward(self, images: Tensor, keep: dict[str, Tensor] | None) -> Tensor:
         values = {"image": self._image(images)}
         for layer in self.layers:
             pool = self._pools.get(layer.name) if keep is None else None
@@ -162,9 +180,15 @@ class Net(nn.Module):
         weight, noise = self.weight(layer), self._noise(layer)
         if noise is not None:
             weight = weight + noise.deviation(weight.detach())
-        dtype = torch.bfloat16 if self.is_mixed and self.training and x.dtype == torch.float32 else x.dtype
-        sums = _sums(layer, x.to(dtype), weight.to(dtype)).to(x.dtype)
+        sums = _sums(layer, x.to(dtype := self._dtype(layer, x)), weight.to(dtype)).to(x.dtype)
         return sums if noise is None else sums + noise.current(layer, x, weight, sums)
+
+    def _dtype(self, layer: Layer, x: Tensor) -> torch.dtype:
+        """Of the factors: bfloat16 in mixed training; for integer sums on CUDA double, because single precision there may come by Winograd's way, which
+        rounds."""
+        if self.training:
+            return torch.bfloat16 if self.is_mixed and x.dtype == torch.float32 else x.dtype
+        return torch.float64 if x.is_cuda and self.bits.activation is not None and self._largest_sum(layer) else x.dtype
 
     def _noise(self, layer: Layer) -> DeviceNoise | None:
         largest = self.bits.largest_weight(layer.name)
@@ -174,7 +198,9 @@ class Net(nn.Module):
         """The layer's weights, as integers (with straight-through gradients) when weights have bits."""
         weight = self.weight_before_rounding(layer)
         largest = self.bits.largest_weight(layer.name)
-        return weight if largest is None else _Round.apply(_affine(weight, 1 / self.weight_scale(layer), None), -largest, largest)
+        if largest is None:
+            return weight
+        return _Round.apply(_affine(weight, self._exponential(self.log_scales[_key(layer.module)], -1), None), -largest, largest)
 
     def weight_before_rounding(self, layer: Layer) -> Tensor:
         module: Any = self.model.get_submodule(layer.module or "")
@@ -206,22 +232,26 @@ class Net(nn.Module):
 
     def _normed_potential(self, layer: Layer, acc: Tensor, step: Tensor | float) -> Tensor:
         gain, bias = self.step(layer.inputs[0]) * self.weight_scale(layer), self._bias(layer)
-        return self._normed(self.model.get_submodule(layer.norm or ""), acc if bias is None else acc + _along(acc, bias / gain), gain, step)
+        per_step = 1 / step if isinstance(step, float) else self._exponential(self.log_steps[_key(self.groups[layer.name])], -1)
+        return self._normed(self.model.get_submodule(layer.norm or ""), acc if bias is None else acc + _along(acc, bias / gain), gain, per_step)
 
-    def _normed(self, norm: Any, acc: Tensor, gain: Tensor | float, step: Tensor | float) -> Tensor:
-        """`norm(acc * gain) / step` without the two extra passes: the sums are normalised as they are, by statistics and a small number in their units."""
-        if isinstance(gain, float) and isinstance(step, float):
-            return norm(acc) if gain == step == 1.0 else norm(acc * gain) / step
+    def _normed(self, norm: Any, acc: Tensor, gain: Tensor | float, per_step: Tensor | float) -> Tensor:
+        """`norm(acc * gain) * per_step` without the two extra passes: the sums are normalised as they are, by statistics and a small number in their
+        units."""
+        if isinstance(gain, float) and isinstance(per_step, float):
+            return norm(acc) if gain == per_step == 1.0 else norm(acc * gain) * per_step
         if torch.compiler.is_compiling():  # a compiler fuses the passes by itself, and cannot see through float()
-            return norm(acc * gain) / step
+            return norm(acc * gain) * per_step
+        one, zero = torch.ones_like(norm.running_mean), torch.zeros_like(norm.running_mean)
+        weight, bias = (part * per_step for part in (one if norm.weight is None else norm.weight, zero if norm.bias is None else norm.bias))
+        if self.training:
+            norm.num_batches_tracked += 1
+        momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked.clamp(min=1))
+        if acc.is_cuda:  # to read the gain back would wait for the GPU; a batch's statistics make its gradient zero here too
+            return F.batch_norm(acc * torch.as_tensor(gain).detach(), norm.running_mean, norm.running_var, weight, bias, self.training, momentum, norm.eps)
         with torch.no_grad():
             unit = float(gain)
             mean, variance = norm.running_mean / unit, norm.running_var / unit**2
-            if self.training:
-                norm.num_batches_tracked += 1
-        momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked.clamp(min=1))
-        one, zero = torch.ones_like(mean), torch.zeros_like(mean)
-        weight, bias = (part / step for part in (one if norm.weight is None else norm.weight, zero if norm.bias is None else norm.bias))
         found = F.batch_norm(acc, mean, variance, weight, bias, self.training, momentum, norm.eps / unit**2)
         if self.training:
             with torch.no_grad():

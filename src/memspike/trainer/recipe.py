@@ -66,6 +66,6 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "digits_net": Recipe(epochs=60, convergence_epochs=8, finetune_epochs=40, batch_size=64),
     "lenet": Recipe(),
-    "alexnet_cifar": Recipe(epochs=30, finetune_epochs=9, flip=True),
+    "alexnet_cifar": Recipe(epochs=30, finetune_epochs=14, flip=True),
     "resnet20": Recipe(epochs=40, finetune_epochs=14, flip=True),
 }

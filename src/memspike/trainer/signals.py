@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memspike.integer import IntType
+from memspike.trainer.cuda import own_precision
 from memspike.trainer.net import Net
 
 _SAMPLES = 200_000
@@ -46,6 +47,7 @@ def bounds(net: Net, steps: dict[str, float]) -> dict[str, float]:
 
 
 @torch.no_grad()
+@own_precision()
 def observe(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, Tensor]:
     """A sample of the real signals of every layer that clips over `images`, 1-d, at most 200 000 values each; `net` runs as it is."""
     was_training = net.training
