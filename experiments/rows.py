@@ -44,7 +44,8 @@ TITLES = {"lenet": "LeNet on MNIST", "alexnet_cifar": "AlexNet on CIFAR-10", "re
 class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
-    `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then.
+    `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` gives the
+    image bits of its own.
     A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
     """
 
@@ -53,6 +54,7 @@ class Method:
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
     activation: bool = True
     weight: bool = True
+    image: int | None = None
     brief: bool = False
 
     def folder(self, bits: int) -> str:
@@ -73,7 +75,7 @@ class Method:
         return recipe.finetune_epochs + pulled if self.kind == "trained" else 0
 
     def bits(self, number: int) -> Bits:
-        return Bits(number if self.activation else None, number if self.weight else None)
+        return Bits(number if self.activation else None, number if self.weight else None, self.image)
 
 
 @dataclass(frozen=True)

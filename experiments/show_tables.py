@@ -17,7 +17,15 @@ matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
 from matplotlib import pyplot  # noqa: E402  (the backend first)
 
-TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table4_recipe", "table5_fixed_point", "table6_ablation")
+TABLES = (
+    "table1_neuron_convergence",
+    "table2_weight_clustering",
+    "table3_both",
+    "table4_recipe",
+    "table5_fixed_point",
+    "table6_ablation",
+    "table7_image",
+)
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "tables.md"
 HEAD = """# Tables

@@ -9,10 +9,11 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from rows import DATA, Floating, Method, load_data
+from rows import DATA, Floating, Method, Row, load_data
 
 import memspike
 from memspike import storage
+from memspike.program import Program
 
 ZOO = Path(memspike.__file__).parent / "zoo"
 KEPT = ("data", "bits", "recipe", "seed", "device", "precision", "torch", "conversion", "compile")
@@ -23,17 +24,23 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where table 4 keeps its checkpoints")
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     for network in asked.networks:
         local, hub = DATA[network]
         data = load_data(asked.data / local, hub)
-        row, program = Floating(network, 0, data, asked.runs, "cpu").row("zoo", Method("default recipe"), 4)
+        row, program = Floating(network, 0, data, asked.runs, asked.device).row("zoo", Method("default recipe"), 4)
         assert program is not None
-        notes = {name: program.notes[name] for name in KEPT if name in program.notes}
-        about = {name: value for name, value in asdict(row).items() if name not in ("table", "method", "program_digest", "seconds")}
-        name = f"{network.removesuffix('_cifar')}-{local}-4"
-        path = storage.save(replace(program, name=name, notes={**notes, "zoo": about}), ZOO / f"{name}.safetensors")
-        print(f"{path}: {row.accuracy_program:.2%}, fp32 {row.accuracy_fp32:.2%}, {path.stat().st_size / 1e6:.1f} MB")
+        keep(row, program)
+
+
+def keep(row: Row, program: Program) -> None:
+    """Write a program into the package, with what its row says of it."""
+    notes = {name: program.notes[name] for name in KEPT if name in program.notes}
+    about = {name: value for name, value in asdict(row).items() if name not in ("table", "method", "program_digest", "seconds")}
+    name = f"{row.network.removesuffix('_cifar')}-{DATA[row.network][0]}-4"
+    path = storage.save(replace(program, name=name, notes={**notes, "zoo": about}), ZOO / f"{name}.safetensors")
+    print(f"{path}: {row.accuracy_program:.2%}, fp32 {row.accuracy_fp32:.2%}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from small_tables import shrink
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-BRIEF_TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation")
+BRIEF_TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation", "table7_image")
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_no_two_trainings_of_a_seed_share_a_folder(imported: Any) -> None:
     found: dict[str, Any] = {}
     for table in (*BRIEF_TABLES, "table4_recipe"):
         for method in imported(table).BENCH.methods:
-            assert found.setdefault(method.folder(4), method) == method
+            folder = method.folder(imported(table).BENCH.bits[0])
+            assert found.setdefault(folder, method) == method
 
 
 @pytest.mark.parametrize("table", [*BRIEF_TABLES, "table4_recipe", "table5_fixed_point"])

@@ -116,7 +116,7 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
 
 def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, compiled: bool) -> None:
     device = batches.train_images.device
-    is_recorded = device.type == "cuda" and is_recordable(net)
+    is_recorded = device.type == "cuda" and not compiled and is_recordable(net)
     optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True, capturable=is_recorded)
     reached = folder.load(stage.name, net, optimizer)
     if reached is not None:
@@ -130,20 +130,16 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
     else:
         progress.stage, progress.epoch, progress.step, progress.loss_sum = stage.name, 0, 0, 0.0
     saved = time.monotonic()
-    rate, rate_now = _rate(stage, stage.epochs * batches.num_steps), torch.zeros((), device=device)
-    for group in optimizer.param_groups if is_recorded else ():
-        group["lr"] = rate_now  # a recording reads the rate where it lies
-    one_step = _step(net, stage, optimizer, compiled)
-    take: Step = Recorded(one_step) if is_recorded else one_step
+    rate = _rate(stage, stage.epochs * batches.num_steps)
+    take = _step(net, stage, optimizer, compiled)
+    if is_recorded:
+        take = Recorded(take)
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=device)
     while progress.epoch < stage.epochs:
         net.train()
         for step, images, labels in batches.epoch(stage.name, progress.epoch, progress.step):
-            now = rate(progress.epoch * batches.num_steps + step)
-            if is_recorded:
-                rate_now.fill_(now)
-            else:
-                for group in optimizer.param_groups:
-                    group["lr"] = now
+            _set_rate(optimizer, rate(progress.epoch * batches.num_steps + step))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(_generator(batches.seed, stage.name, progress.epoch, step, 7).integers(2**62)))
                 value = take(images, labels).item()
@@ -206,6 +202,14 @@ def _rate(stage: Stage, num_steps: int) -> Callable[[int], float]:
         return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
 
     return rate
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)  # a recorded step reads it where it lies
+        else:
+            group["lr"] = rate
 
 
 def _loss(net: Forward, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
