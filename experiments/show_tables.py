@@ -35,7 +35,7 @@ that are there; with `--jobs 2` two trainings run at once. Accuracies are per ce
 program's is that of the compiled integers, image, first and last layer included. Where one half stays in fp32 there is no program: the accuracy is the
 training's own forward pass. A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. Won and lost are
 images that only the quantised, or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set
-ways beside each other fine-tune for fewer epochs than the recipe, all ways for equally many: 4 for LeNet instead of 11."""
+ways beside each other fine-tune for fewer epochs than the recipe, all ways for equally many: 4 for LeNet instead of 11, 6 for AlexNet instead of 15."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),

@@ -1,12 +1,15 @@
 """Checkpoints of a training: written whole or not at all, never pickle, resumed by the same command only."""
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -35,6 +38,29 @@ class Folder:
         self.path = path
         self.key = key
 
+    @contextmanager
+    def alone(self) -> Generator[None, None, None]:
+        """While it is open no other process trains in this folder: TrainingError for who comes second. FileRefused when it is no folder."""
+        if self.path is None:
+            yield
+            return
+        self._make()
+        try:
+            lock = FileLock(self.path / ".lock").acquire(blocking=False)
+        except Timeout as error:
+            raise TrainingError("another process trains in this folder", where=str(self.path), cure="wait for it, or use another folder") from error
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        with lock:
+            yield
+
+    def _make(self) -> None:
+        assert self.path is not None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(self.path, error) from error
+
     def save(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Progress) -> None:
         """Write `<name>.safetensors`: all state of module and optimizer, and where the training stands. Raises FileRefused when it cannot be written."""
         if self.path is None:
@@ -45,10 +71,7 @@ class Folder:
                 tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         about = {"key": self.key, "stage": progress.stage, "epoch": progress.epoch, "step": progress.step}
         about |= {"loss_sum": progress.loss_sum, "curves": progress.curves}
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileRefused(f"is no folder that checkpoints can go to: {error.strerror}", where=str(self.path)) from error
+        self._make()
         write_tensors(self.path / f"{name}.safetensors", {"checkpoint": json.dumps(about)}, {key: _array(value) for key, value in tensors.items()})
 
     def load(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Progress | None:
@@ -73,6 +96,10 @@ class Folder:
         if optimizer is not None:
             _load_optimizer(optimizer, {key: value for key, value in tensors.items() if key.startswith("optimizer.")})
         return Progress(about["stage"], about["epoch"], about["step"], about["loss_sum"], about["curves"])
+
+
+def _refused(path: Path, error: OSError) -> FileRefused:
+    return FileRefused(f"is no folder that checkpoints can go to: {error.strerror}", where=str(path))
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Training on CUDA: products that are what they say, and a step that is launched as one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ Step = Callable[[Tensor, Tensor], Tensor]  # images and labels to the loss, para
 
 
 @contextmanager
-def own_precision() -> Iterator[None]:
+def own_precision() -> Generator[None, None, None]:
     """Convolutions of single precision are that, not TF32, and sums come in the same order every time; on a CPU nothing changes."""
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         yield

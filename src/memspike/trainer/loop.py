@@ -110,7 +110,7 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
     the step cannot be `compiled`.
     """
     _check(net, stage, batches)
-    with own_precision():
+    with own_precision(), folder.alone():
         _fit(net, stage, batches, folder, progress, watcher, compiled)
 
 
