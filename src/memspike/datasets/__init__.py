@@ -1,0 +1,118 @@
+"""Data sets: labelled images as uint8, from the embedded digits, the hub, parquet files, .npz files and image folders."""
+
+import difflib
+import re
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from memspike.datasets.images import decode, first_line, labels_of, numbered, pixels_of, stacked
+from memspike.datasets.parquet import from_hub, from_parquet, parquet_files, visible
+from memspike.datasets.split import Dataset, Split, needs_splits, no_new_classes
+from memspike.errors import DataError, FileRefused
+from memspike.files import read_arrays, read_bytes
+from memspike.integer import round_half_up
+
+__all__ = ["Dataset", "Split", "load"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+KNOWN = ("digits", "ylecun/mnist", "uoft-cs/cifar10")
+KINDS = "'digits', the name of a hub data set ('ylecun/mnist'), a folder of parquet files or of images (train/<class>/*.png), or an .npz file"
+
+
+def load(name: str | Path, *, num_train: int | None = None, num_test: int | None = None) -> Dataset:
+    """Load a data set, at most `num_train` and `num_test` images of it.
+
+    Args:
+        name: `"digits"` (embedded, 8x8); a hub data set such as `"ylecun/mnist"`; a folder of parquet files in the hub's layout
+            (`train*.parquet`, `test*.parquet`, there or in one folder below) or of images (`train/<class>/*.png`, `test/<class>/*.png`);
+            an .npz file with `train_images`, `train_labels`, `test_images`, `test_labels` and, if wanted, `classes`.
+        num_train: keep at most so many training images, spread evenly.
+        num_test: the same for test images.
+
+    Raises:
+        DataError: there is no such data set, or it is incomplete or inconsistent; the message says where.
+    """
+    try:
+        return _load(name).limited(num_train, num_test)
+    except OSError as error:
+        raise DataError(f"cannot be read: {first_line(error)}", where=str(name)) from error
+
+
+def _load(name: str | Path) -> Dataset:
+    path = Path(name).expanduser()
+    if name == "digits":
+        return _digits()
+    if path.suffix == ".npz" and path.is_file():
+        return _from_npz(path)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.exists():
+        raise DataError("is no data set", where=str(path), cure=f"data sets are: {KINDS}")
+    if isinstance(name, Path) or path.suffix == ".npz" or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise DataError("does not exist", where=str(name), cure="check the path")
+    if re.fullmatch(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", name):
+        return from_hub(name)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> DataError:
+    short = {known.split("/")[-1]: known for known in KNOWN}
+    close = difflib.get_close_matches(name.lower(), [*short, *KNOWN], n=1, cutoff=0.5)
+    hint = f"did you mean {short.get(close[0], close[0])!r}? " if close else ""
+    return DataError(f"no data set is called {name[:80]!r}", cure=f"{hint}data sets are: {KINDS}")
+
+
+def _digits() -> Dataset:
+    with resources.as_file(resources.files("memspike") / "digits.npz") as path:
+        arrays = read_arrays(path)
+    images = round_half_up(arrays["images"][:, None] * (255 / 16)).astype(np.uint8)
+    is_test = np.zeros(len(images), bool)
+    is_test[arrays["test"]] = True
+    train, test = (Split(images[rows], arrays["labels"][rows]) for rows in (~is_test, is_test))
+    return Dataset("digits", tuple(map(str, range(10))), train, test, "UCI optical digits (test set), doi 10.24432/C50P49, as scikit-learn carries them")
+
+
+# .npz files
+
+
+def _from_npz(path: Path) -> Dataset:
+    try:
+        arrays = read_arrays(path)
+    except FileRefused as error:
+        raise DataError(error.what, where=error.where, cure=error.cure) from error
+    wanted = ("train_images", "train_labels", "test_images", "test_labels")
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise DataError(f"has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}", where=str(path), cure=f"name the arrays {', '.join(wanted)}")
+    train, test = (
+        Split(pixels_of(arrays[f"{name}_images"], f"{path}, {name}_images"), labels_of(arrays[f"{name}_labels"], f"{path}, {name}_labels"))
+        for name in ("train", "test")
+    )
+    classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else numbered(train, str(path))
+    return Dataset(path.stem, classes, train, test, str(path))
+
+
+# Folders
+
+
+def _from_folder(path: Path) -> Dataset:
+    files = parquet_files(path)
+    if files:
+        return from_parquet(path, files)
+    if (path / "train").is_dir():
+        return _from_images(path)
+    raise DataError("holds neither train*.parquet files nor folders train/<class>", where=str(path), cure=f"data sets are: {KINDS}")
+
+
+def _from_images(path: Path) -> Dataset:
+    needs_splits({entry.name: entry for entry in path.iterdir() if entry.is_dir()}, str(path))
+    classes = {name: [folder.name for folder in visible(path / name) if folder.is_dir()] for name in ("train", "test")}
+    no_new_classes(classes["test"], classes["train"], str(path))
+    splits: dict[str, Split] = {}
+    for name, found in classes.items():
+        files = [(file, classes["train"].index(label)) for label in found for file in visible(path / name / label) if file.suffix.lower() in IMAGE_SUFFIXES]
+        images = stacked((str(file), decode(read_bytes(file), str(file))) for file, _ in files)
+        splits[name] = Split(images, np.array([label for _, label in files], np.int64))
+    return Dataset(path.resolve().name, tuple(classes["train"]), splits["train"], splits["test"], str(path))

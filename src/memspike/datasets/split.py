@@ -1,0 +1,106 @@
+"""Split and Dataset: labelled images as uint8, and what must hold of them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspike.errors import DataError
+from memspike.integer import Integers, IntType, frozen, to_counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """`images` uint8 `[n, channels, height, width]` and their `labels` int64 `[n]`, in the order of the files; both read-only."""
+
+    images: NDArray[np.uint8]
+    labels: Integers
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.labels.dtype.kind not in "iu":
+            raise DataError(f"a split has images of uint8 and integer labels, not {self.images.dtype} and {self.labels.dtype}")
+        object.__setattr__(self, "images", frozen(self.images, np.uint8))
+        object.__setattr__(self, "labels", frozen(self.labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def counts(self, image_type: IntType) -> Integers:
+        """The images as spike counts of `image_type`, int64 `[n, channels, height, width]`."""
+        return to_counts(self.images, image_type)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Images to train with and images to test with, of the same shape and classes.
+
+    `source` says where they are from; `digest` is the SHA-256 of the four arrays. Raises DataError when a split is empty, shapes or
+    labels disagree, or the test set holds a class that the training set lacks.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    source: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, split in (("train", self.train), ("test", self.test)):
+            _check_split(split, len(self.classes), f"{self.name}, {name}")
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            shapes = f"{list(self.train.images.shape[1:])} in train and {list(self.test.images.shape[1:])} in test"
+            raise DataError(f"images are {shapes}; all must have one size", where=self.name, cure="resize them first")
+        present = {split: [self.classes[int(label)] for label in np.unique(split.labels)] for split in (self.test, self.train)}
+        no_new_classes(present[self.test], present[self.train], self.name)
+        object.__setattr__(self, "digest", _digest(self.train, self.test))
+
+    def limited(self, num_train: int | None = None, num_test: int | None = None) -> "Dataset":
+        """At most so many images of each split, spread evenly over it so that files sorted by class keep all their classes."""
+        if num_train is None and num_test is None:
+            return self
+        return replace(self, train=_spread(self.train, num_train, "num_train"), test=_spread(self.test, num_test, "num_test"))
+
+
+def needs_splits(found: Mapping[str, Any], where: str) -> None:
+    for name in ("train", "test"):
+        if name not in found:
+            raise DataError(f"has no {name} split; it has {', '.join(sorted(found)) or 'none'}", where=where, cure="a data set needs 'train' and 'test'")
+
+
+def no_new_classes(test: Sequence[str], train: Sequence[str], where: str) -> None:
+    new = sorted(set(test) - set(train))
+    if new:
+        raise DataError(f"class {new[0]!r} is in test but not in train", where=where, cure="nothing can learn a class that it never sees")
+
+
+def _check_split(split: Split, num_classes: int, where: str) -> None:
+    if not len(split.images):
+        raise DataError("holds no images", where=where)
+    if split.images.ndim != 4 or len(split.images) != len(split.labels):
+        shapes = f"images {list(split.images.shape)} and labels {list(split.labels.shape)}"
+        raise DataError(f"has {shapes}; expected [n, channels, height, width] and [n]", where=where)
+    wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
+    if wrong.size:
+        what = f"image {wrong[0]} has the label {split.labels[wrong[0]]}; labels of {num_classes} classes are 0 to {num_classes - 1}"
+        raise DataError(what, where=where, cure="number the classes from 0")
+
+
+def _spread(split: Split, limit: int | None, option: str) -> Split:
+    if limit is None or limit >= len(split):
+        return split
+    if limit < 1:
+        raise DataError(f"{option} is {limit}; expected at least 1")
+    rows = np.arange(limit) * len(split) // limit
+    return Split(split.images[rows], split.labels[rows])
+
+
+def _digest(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for array in (array for split in splits for array in (split.images, split.labels)):
+        digest.update(f"{array.dtype.str} {list(array.shape)} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
