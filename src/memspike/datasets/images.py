@@ -42,6 +42,7 @@ def stacked(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8
 
 
 def labels_of(array: NDArray[Any], where: str) -> NDArray[Any]:
+    """Labels as int64 `[n]`; DataError unless they are integers."""
     if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
         shown = f"{array.dtype} {list(array.shape)}, such as {str(array.flat[0])[:40]!r}"
         raise DataError(f"labels are {shown}; expected integers [n]", where=where, cure="number the classes from 0")
@@ -73,4 +74,5 @@ def pixels_of(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
 
 
 def first_line(error: BaseException) -> str:
+    """What another library says, in one line of at most 200 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -70,6 +70,7 @@ def from_parquet(path: Path, files: dict[str, list[Path]]) -> Dataset:
 
 
 def from_hub(name: str) -> Dataset:
+    """A data set of the hub, by its name."""
     library = _library()
     with _quiet(library):
         try:
@@ -154,4 +155,5 @@ def _cache_folder() -> Path:
 
 
 def visible(folder: Path) -> list[Path]:
+    """What a folder holds, sorted, without hidden files."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

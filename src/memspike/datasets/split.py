@@ -66,12 +66,14 @@ class Dataset:
 
 
 def needs_splits(found: Mapping[str, Any], where: str) -> None:
+    """DataError unless `found` has both splits."""
     for name in ("train", "test"):
         if name not in found:
             raise DataError(f"has no {name} split; it has {', '.join(sorted(found)) or 'none'}", where=where, cure="a data set needs 'train' and 'test'")
 
 
 def no_new_classes(test: Sequence[str], train: Sequence[str], where: str) -> None:
+    """DataError when a class is tested that is not trained."""
     new = sorted(set(test) - set(train))
     if new:
         raise DataError(f"class {new[0]!r} is in test but not in train", where=where, cure="nothing can learn a class that it never sees")
