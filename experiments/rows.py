@@ -238,7 +238,8 @@ class Floating:
         self.network, self.seed, self.data, self.device = network, seed, data, device
         self.folder = runs / f"{network}-{seed}"
         training = self._training(RECIPES[network], Bits(), self.folder / "float", None)
-        self.net = training.floating()
+        with self._one_of_many():
+            self.net = training.floating()
         self.accuracy = float(training.notes["accuracy_fp32"])
         self.predictions = training.predictions(self.net)
         self.state = self.net.model.state_dict()
@@ -276,8 +277,14 @@ class Floating:
             return self.accuracy
         recipe = replace(RECIPES[self.network], finetune_epochs=epochs, regularizer="none")
         training = self._training(recipe, Bits(), self.folder / f"control-{epochs}", self.state)
-        training.control(training.floating())
+        with self._one_of_many():
+            training.control(training.floating())
         return float(training.notes["accuracy_fp32_control"])
+
+    def _one_of_many(self) -> FileLock:
+        """What several tables share is trained by whoever comes first; the others wait for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "shared.lock")
 
     def _classify(self, program: Program) -> NDArray[np.int64]:
         counts = self.data.test.counts(program.input_type.type)

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import versus_brevitas
-from rows import SEEDS, TITLES, Bench, Row, read, table_lines
+from rows import SEEDS, TITLES, Bench, Method, Row, read, table_lines
 
 matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
@@ -35,7 +35,7 @@ that are there; with `--jobs 2` two trainings run at once. Accuracies are per ce
 program's is that of the compiled integers, image, first and last layer included. Where one half stays in fp32 there is no program: the accuracy is the
 training's own forward pass. A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. Won and lost are
 images that only the quantised, or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set
-ways beside each other fine-tune for fewer epochs than the recipe, all ways for equally many: 4 for LeNet instead of 11, 6 for AlexNet instead of 15."""
+ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many: {brief}."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
@@ -53,7 +53,7 @@ def main() -> None:
 
 def page(figures: Sequence[Path]) -> str:
     """The page's text, with these figures."""
-    parts = [HEAD, *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
+    parts = [HEAD.format(brief=_brief()), *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
     if figures:
         parts.append("Means over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe.")
     for name in TABLES:
@@ -63,6 +63,11 @@ def page(figures: Sequence[Path]) -> str:
     wanted = {network: (1 + len(versus_brevitas.SCALES)) * 3 * SEEDS[network] for network in versus_brevitas.NETWORKS}
     parts += _part(versus_brevitas.TABLE, versus_brevitas.TITLE, wanted, {}, versus_brevitas.OURS.name)
     return "\n\n".join(parts) + "\n"
+
+
+def _brief() -> str:
+    short, whole = Method("", brief=True), Method("")
+    return ", ".join(f"{short.epochs(network)} for {title.split(' on ')[0]} instead of {whole.epochs(network)}" for network, title in TITLES.items())
 
 
 def _part(name: str, title: str, wanted: dict[str, int], paper: dict[str, str], subject: str) -> list[str]:

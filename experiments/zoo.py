@@ -1,6 +1,6 @@
 """The zoo: trains what is missing of the default recipe's 4-bit networks, seed 0, and writes their programs into the package.
 
-Run: python experiments/zoo.py [--networks lenet] [--runs runs/tables]
+Run: python experiments/zoo.py [--networks lenet] [--runs runs/tables] [--device cuda]
 The seed is table 4's first, not the best of several. How a program was trained, and what it scores on all test images, goes into its notes.
 """
 

@@ -33,7 +33,7 @@ class DataError(MemspikeError):
 
 
 class TrainingError(MemspikeError):
-    """A training option makes no sense, or a checkpoint belongs to another training."""
+    """A training option makes no sense, a checkpoint belongs to another training, or another one runs in the same folder."""
 
 
 class ProgramError(MemspikeError):
@@ -66,3 +66,8 @@ class CheckFailed(MemspikeError):
     """A check that was asked for did not hold."""
 
     exit_code = 4
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says, in one line of at most 200 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -89,14 +89,18 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert str(error.value) == f"{tmp_path / 'file'}: is no folder that checkpoints can go to: File exists"
 
 
-def test_only_one_process_trains_in_a_folder(tmp_path: Path) -> None:
+def test_only_one_training_runs_in_a_folder(tmp_path: Path) -> None:
     first, second = Folder(tmp_path / "new", "key"), Folder(tmp_path / "new", "key")
     with first.alone():
         with pytest.raises(TrainingError) as error, second.alone():
             pass
-        assert str(error.value) == f"{tmp_path / 'new'}: another process trains in this folder\n  wait for it, or use another folder"
+        assert str(error.value) == f"{tmp_path / 'new'}: another training runs in this folder\n  wait for it, or use another folder"
     with second.alone(), Folder(None, "key").alone(), Folder(None, "key").alone():
         pass
     (tmp_path / "file").write_text("")
     with pytest.raises(FileRefused, match="is no folder that checkpoints can go to"), Folder(tmp_path / "file", "key").alone():
+        pass
+    (tmp_path / "new" / "deep").mkdir()
+    (tmp_path / "new" / "deep" / ".lock").mkdir()
+    with pytest.raises(FileRefused, match="is no folder that checkpoints can go to"), Folder(tmp_path / "new" / "deep", "key").alone():
         pass

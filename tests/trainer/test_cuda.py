@@ -13,18 +13,54 @@ from memspike.compiler import compile
 from memspike.integer import to_counts
 from memspike.trainer import Bits, Recipe, Training
 from memspike.trainer import loop as loop_of
+from memspike.trainer import signals as signals_of
 from memspike.trainer.cuda import Recorded, is_recordable, own_precision
 from memspike.trainer.net import Net
 from memspike.trainer.trace import trace
 from random_models import Noise
 
 
-def test_convolutions_have_their_own_precision_and_the_users_settings_come_back() -> None:
-    cudnn, inside = torch.backends.cudnn, (False, True)
-    before = cudnn.allow_tf32, cudnn.deterministic
-    with own_precision():
-        assert (cudnn.allow_tf32, cudnn.deterministic) == inside
-    assert (cudnn.allow_tf32, cudnn.deterministic) == before != inside
+def settings() -> tuple[object, ...]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return (cudnn.deterministic, cudnn.enabled, cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision)
+
+
+@pytest.mark.parametrize("chosen", [None, "ieee", "tf32"])
+def test_products_have_their_own_precision_and_the_users_settings_come_back(chosen: str | None) -> None:
+    default = torch.backends.fp32_precision
+    try:
+        if chosen:
+            torch.backends.fp32_precision = chosen
+        before = settings()
+        with own_precision(torch.device("cpu")):
+            assert settings() == before
+        with own_precision(torch.device("cuda")):
+            assert settings() == (True, *before[1:3], "ieee", "ieee")
+        assert settings() == before
+    finally:
+        torch.backends.fp32_precision = default
+
+
+def test_training_and_evaluation_ask_for_that_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In `fit`, where a step is taken; in `predict` and `observe`, where the net runs: told by whom the net's forward pass finds inside."""
+    inside: list[str] = []
+    found: set[tuple[str, ...]] = set()
+
+    @contextmanager
+    def told(device: torch.device) -> Iterator[None]:
+        inside.append(device.type)
+        yield
+        inside.pop()
+
+    forward = Net._forward
+    monkeypatch.setattr(Net, "_forward", lambda net, *rest: found.add(tuple(inside[-1:])) or forward(net, *rest))
+    monkeypatch.setattr(loop_of, "own_precision", told)
+    monkeypatch.setattr(signals_of, "own_precision", told)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3))
+    training = Training(model, Noise.of(), bits=Bits(3, 3), recipe=Recipe(epochs=1, convergence_epochs=1, finetune_epochs=1))
+    found.clear()  # whoever made the training has checked the net once
+    training.predictions(training.counts(training.floating()))
+    assert found == {("cpu",)}
 
 
 def test_noise_and_norms_without_momentum_are_not_recorded() -> None:
@@ -59,14 +95,23 @@ def test_a_recorded_step_sees_every_batch_once(monkeypatch: pytest.MonkeyPatch) 
         return total.fill_(seen[-1])
 
     class Stream:
-        def wait_stream(self, other: object) -> None: ...
+        def wait_stream(self, other: object) -> None:
+            calls.append("wait")
 
-    for name, value in (("Stream", Stream), ("CUDAGraph", Graph), ("graph", recording), ("current_stream", Stream), ("stream", lambda _: nullcontext())):
+    @contextmanager
+    def stream(_: Stream) -> Iterator[None]:
+        calls.append("beside")
+        yield
+
+    fakes = {"Stream": Stream, "CUDAGraph": Graph, "graph": recording, "current_stream": Stream, "stream": stream, "device": lambda _: nullcontext()}
+    for name, value in fakes.items():
         monkeypatch.setattr(torch.cuda, name, value)
     recorded = Recorded(step)
-    losses = [int(recorded(torch.tensor([number]), torch.tensor([100]))) for number in range(8)]
-    assert seen == losses == [100 + number for number in range(8)]
-    assert calls == ["step"] * 3 + ["record", "step"] + ["step"] * 5
+    batches = [(torch.tensor([number]), torch.tensor([100 * number])) for number in range(8)]
+    losses = [int(recorded(images, labels)) for images, labels in batches]
+    assert seen == losses == [101 * number for number in range(8)]
+    assert calls == ["wait", "beside", "step", "wait"] * 3 + ["record", "step"] + ["step"] * 5
+    assert all((int(images), int(labels)) == (number, 100 * number) for number, (images, labels) in enumerate(batches)), "the user's own are left alone"
 
 
 @pytest.mark.parametrize("device", ["cpu", *["cuda"] * torch.cuda.is_available()])
@@ -87,3 +132,8 @@ def test_a_training_on_any_device_changes_no_prediction_and_comes_again(device: 
         assert np.array_equal(scores.argmax(1), training.predictions(net))
         digests.append(program.digest())
     assert digests[0] == digests[1] and len(made) == 6 * (device == "cuda")
+    monkeypatch.setattr(loop_of, "is_recordable", lambda net: False)
+    launched = Training(model, data, bits=Bits(3, 3), recipe=recipe, device=device)
+    launched.floating()
+    told = [row["loss"] for row in training.progress.curves if row["stage"] == "float"]
+    assert [row["loss"] for row in launched.progress.curves] == pytest.approx(told, rel=1e-3), "recorded or launched one by one"

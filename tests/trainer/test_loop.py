@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -235,3 +236,17 @@ def test_predictions_do_not_depend_on_the_batch_size_or_change_the_net() -> None
     assert torch.equal(predict(net, drawn.train_images, 7), predict(net, drawn.train_images, 60)) and net.training
     accuracy = float((net.eval()(drawn.train_images).argmax(1) == drawn.train_labels).float().mean())
     assert evaluate(net, drawn.train_images, drawn.train_labels, 13) == pytest.approx(accuracy)
+
+
+def test_a_stage_that_trains_is_alone_in_its_folder_and_a_finished_one_is_open_to_all(tmp_path: Path) -> None:
+    stage, net, drawn = Stage("s", 1, 1e-3), net_of(), batches()
+    folder, other = Folder(tmp_path, "key"), Folder(tmp_path, "key")
+    with other.alone(), pytest.raises(TrainingError, match="another training runs in this folder"):
+        fit(net, stage, drawn, folder, Progress(), Silence())
+    progress = Progress()
+    fit(net, stage, drawn, folder, progress, Silence())
+    read, again = net_of(), Progress()
+    with other.alone():
+        fit(read, stage, drawn, folder, again, Silence())
+    assert again == progress and (again.stage, again.epoch, len(again.curves)) == ("s", 1, 1)
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), read.state_dict().values(), strict=True))

@@ -370,7 +370,9 @@ def test_normalisation_that_cannot_be_folded_is_refused() -> None:
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("training", [True, False])
-def test_sums_are_normalised_in_their_own_units(affine: bool, momentum: float | None, training: bool) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_sums_are_normalised_in_their_own_units(affine: bool, momentum: float | None, training: bool, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Net, "_waits", lambda net, acc: waits)  # as on CUDA, and as on a processor
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(5, affine=affine, momentum=momentum)
     norm(torch.randn(8, 5, 3, 3))

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from memspike.datasets.images import decode, first_line, labels_of, numbered, pixels_of, stacked
-from memspike.datasets.parquet import from_hub, from_parquet, parquet_files, visible
-from memspike.datasets.split import Dataset, Split, needs_splits, no_new_classes
-from memspike.errors import DataError, FileRefused
-from memspike.files import read_arrays, read_bytes
+from memspike.datasets.folders import from_images, parquet_files
+from memspike.datasets.images import labels_of, numbered, pixels_of
+from memspike.datasets.parquet import from_hub, from_parquet
+from memspike.datasets.split import Dataset, Split
+from memspike.errors import DataError, FileRefused, first_line
+from memspike.files import read_arrays
 from memspike.integer import round_half_up
 
 __all__ = ["Dataset", "Split", "load"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 KNOWN = ("digits", "ylecun/mnist", "uoft-cs/cifar10")
 KINDS = "'digits', the name of a hub data set ('ylecun/mnist'), a folder of parquet files or of images (train/<class>/*.png), or an .npz file"
 
@@ -102,17 +102,5 @@ def _from_folder(path: Path) -> Dataset:
     if files:
         return from_parquet(path, files)
     if (path / "train").is_dir():
-        return _from_images(path)
+        return from_images(path)
     raise DataError("holds neither train*.parquet files nor folders train/<class>", where=str(path), cure=f"data sets are: {KINDS}")
-
-
-def _from_images(path: Path) -> Dataset:
-    needs_splits({entry.name: entry for entry in path.iterdir() if entry.is_dir()}, str(path))
-    classes = {name: [folder.name for folder in visible(path / name) if folder.is_dir()] for name in ("train", "test")}
-    no_new_classes(classes["test"], classes["train"], str(path))
-    splits: dict[str, Split] = {}
-    for name, found in classes.items():
-        files = [(file, classes["train"].index(label)) for label in found for file in visible(path / name / label) if file.suffix.lower() in IMAGE_SUFFIXES]
-        images = stacked((str(file), decode(read_bytes(file), str(file))) for file, _ in files)
-        splits[name] = Split(images, np.array([label for _, label in files], np.int64))
-    return Dataset(path.resolve().name, tuple(classes["train"]), splits["train"], splits["test"], str(path))

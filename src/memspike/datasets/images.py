@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memspike.datasets.split import Split
-from memspike.errors import DataError
+from memspike.errors import DataError, first_line
 
 
 def decode(data: Any, where: str) -> NDArray[np.uint8]:
@@ -71,8 +71,3 @@ def pixels_of(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
         what = "could have channels first or last" if first else "have neither 1 nor 3 channels, first or last"
         raise DataError(f"images {list(array.shape)} {what}", where=where, cure="save them as [n, height, width], or with 1 or 3 channels")
     return array if first else array.transpose(0, 3, 1, 2)
-
-
-def first_line(error: BaseException) -> str:
-    """What another library says, in one line of at most 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

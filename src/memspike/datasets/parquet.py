@@ -14,31 +14,14 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from memspike.datasets.images import decode, first_line, labels_of, numbered, stacked
+from memspike.datasets.images import decode, labels_of, numbered, stacked
 from memspike.datasets.split import Dataset, Split, needs_splits
-from memspike.errors import DataError, FileRefused
+from memspike.errors import DataError, FileRefused, first_line
 from memspike.files import read_arrays, read_bytes, write_arrays
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 _CACHE_VERSION = 1  # a new number leaves behind every array that an older memspike decoded
-
-
-def parquet_files(path: Path) -> dict[str, list[Path]]:
-    """The parquet files of each split, in `path` itself, its `data`, or its only other folder that has some."""
-    below = [folder for folder in visible(path) if folder.is_dir() and folder.name not in ("data", "train", "test")]
-    found = {folder: files for folder in (path, path / "data", *below) if (files := _splits_in(folder))}
-    for folder in (path, path / "data"):
-        if folder in found:
-            return found[folder]
-    if len(found) > 1:
-        raise DataError(f"holds several data sets: {', '.join(folder.name for folder in found)}", where=str(path), cure="name the folder of one of them")
-    return next(iter(found.values())) if found else {}
-
-
-def _splits_in(folder: Path) -> dict[str, list[Path]]:
-    found = {name: sorted([*folder.glob(f"{name}*.parquet"), *folder.glob(f"{name}/*.parquet")]) for name in ("train", "test")}
-    return {name: files for name, files in found.items() if files}
 
 
 def from_parquet(path: Path, files: dict[str, list[Path]]) -> Dataset:
@@ -152,8 +135,3 @@ def _files_digest(files: dict[str, list[Path]]) -> str:
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memspike"
-
-
-def visible(folder: Path) -> list[Path]:
-    """What a folder holds, sorted, without hidden files."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

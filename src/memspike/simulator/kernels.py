@@ -28,13 +28,15 @@ def exact_arithmetic() -> Generator[None]:
 
     On CUDA cuDNN stays out of it, because it may transform; torch's own convolution is a matrix product.
     """
-    precision = torch.get_float32_matmul_precision()
+    precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.enabled = False
     try:
-        with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False), torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+        with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.enabled = cudnn
 
 
 def carrier(magnitude: int) -> torch.dtype:

@@ -40,7 +40,7 @@ class Folder:
 
     @contextmanager
     def alone(self) -> Generator[None, None, None]:
-        """While it is open no other process trains in this folder: TrainingError for who comes second. FileRefused when it is no folder."""
+        """While it is open nobody else trains in this folder: TrainingError for who comes second. FileRefused when it is no folder."""
         if self.path is None:
             yield
             return
@@ -48,7 +48,7 @@ class Folder:
         try:
             lock = FileLock(self.path / ".lock").acquire(blocking=False)
         except Timeout as error:
-            raise TrainingError("another process trains in this folder", where=str(self.path), cure="wait for it, or use another folder") from error
+            raise TrainingError("another training runs in this folder", where=str(self.path), cure="wait for it, or use another folder") from error
         except OSError as error:
             raise _refused(self.path, error) from error
         with lock:

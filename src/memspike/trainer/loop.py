@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspike.errors import TrainingError
+from memspike.errors import TrainingError, first_line
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.cuda import Recorded, Step, is_recordable, own_precision
 from memspike.trainer.net import Net
@@ -106,11 +106,15 @@ def _shifted(images: Tensor, shift: int, rng: np.random.Generator) -> Tensor:
 def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, *, compiled: bool = False) -> None:
     """Train `net` through `stage`, from the folder's checkpoint of this stage if there is one; `progress` is changed in place.
 
-    An epoch is `batches.num_steps` whole batches; images left over wait for another epoch's order. Raises TrainingError when nothing can be trained, or when
-    the step cannot be `compiled`.
+    An epoch is `batches.num_steps` whole batches; images left over wait for another epoch's order. Raises TrainingError when nothing can be trained, when
+    the step cannot be `compiled`, or while another training runs in the folder; FileRefused when checkpoints cannot be written.
     """
     _check(net, stage, batches)
-    with own_precision(), folder.alone():
+    reached = folder.load(stage.name, net)
+    if reached is not None and reached.epoch >= stage.epochs:
+        _go_on(progress, stage, reached)  # nothing is written: many may read a finished stage at once
+        return
+    with own_precision(batches.train_images.device), folder.alone():
         _fit(net, stage, batches, folder, progress, watcher, compiled)
 
 
@@ -118,17 +122,7 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
     device = batches.train_images.device
     is_recorded = device.type == "cuda" and not compiled and is_recordable(net)
     optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True, capturable=is_recorded)
-    reached = folder.load(stage.name, net, optimizer)
-    if reached is not None:
-        progress.stage, progress.epoch, progress.step, progress.loss_sum, progress.curves = (
-            stage.name,
-            reached.epoch,
-            reached.step,
-            reached.loss_sum,
-            reached.curves,
-        )
-    else:
-        progress.stage, progress.epoch, progress.step, progress.loss_sum = stage.name, 0, 0, 0.0
+    _go_on(progress, stage, folder.load(stage.name, net, optimizer) or Progress(curves=progress.curves))
     saved = time.monotonic()
     rate = _rate(stage, stage.epochs * batches.num_steps)
     take = _step(net, stage, optimizer, compiled)
@@ -162,6 +156,11 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
         watcher.epoch(stage.name, progress.epoch, stage.epochs, loss_mean, accuracy)
     if stage.epochs == 0:
         folder.save(stage.name, net, None, progress)
+
+
+def _go_on(progress: Progress, stage: Stage, reached: Progress) -> None:
+    progress.stage, progress.epoch, progress.step = stage.name, reached.epoch, reached.step
+    progress.loss_sum, progress.curves = reached.loss_sum, reached.curves
 
 
 def _step(net: Net, stage: Stage, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
@@ -233,7 +232,7 @@ def _compiled_loss(forward: Forward, stage: Stage, images: Tensor, labels: Tenso
     try:
         return _loss(forward, stage, images, labels)
     except TorchDynamoException as error:
-        what = f"torch cannot compile the training step: {str(error).strip().splitlines()[0]}"
+        what = f"torch cannot compile the training step: {first_line(error)}"
         raise TrainingError(what, cure="install a C++ compiler (g++), or train without --compile") from error
 
 
@@ -244,11 +243,11 @@ def evaluate(net: Net, images: Tensor, labels: Tensor, batch_size: int = 500) ->
 
 
 @torch.no_grad()
-@own_precision()
 def predict(net: Net, images: Tensor, batch_size: int = 500) -> Tensor:
     """The winning class of each image."""
     was_training = net.training
     net.eval()
-    winners = torch.cat([net(images[i : i + batch_size]).argmax(1) for i in range(0, len(images), batch_size)])
+    with own_precision(images.device):
+        winners = torch.cat([net(images[i : i + batch_size]).argmax(1) for i in range(0, len(images), batch_size)])
     net.train(was_training)
     return winners

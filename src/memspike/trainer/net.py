@@ -22,9 +22,9 @@ class Net(nn.Module):
     """The layers of a trace over a copy of the user's model, in single precision.
 
     Images are uint8 `[n, channels, height, width]`. With bits, every value that travels between layers is a count held in a float tensor,
-    every weight an integer, and sums are exact, so the forward pass is the integer program's own arithmetic; the real value of a count is
-    `count * step`. Steps and weight scales are learned as logarithms, so that a learning rate means percent; the logarithms are double, so that a
-    step comes back as the single-precision number it was set to.
+    every weight an integer, and sums are exact (while training but for `is_mixed`, or CUDA's own ways), so the forward pass is the integer
+    program's own arithmetic; the real value of a count is `count * step`. Steps and weight scales are learned as logarithms, so that a
+    learning rate means percent; the logarithms are double, so that a step comes back as the single-precision number it was set to.
     """
 
     def __init__(self, model: nn.Module, trace: Trace, bits: Bits = FLOAT) -> None:
@@ -180,7 +180,8 @@ class Net(nn.Module):
         weight, noise = self.weight(layer), self._noise(layer)
         if noise is not None:
             weight = weight + noise.deviation(weight.detach())
-        sums = _sums(layer, x.to(dtype := self._dtype(layer, x)), weight.to(dtype)).to(x.dtype)
+        dtype = self._dtype(layer, x)
+        sums = _sums(layer, x.to(dtype), weight.to(dtype)).to(x.dtype)
         return sums if noise is None else sums + noise.current(layer, x, weight, sums)
 
     def _dtype(self, layer: Layer, x: Tensor) -> torch.dtype:
@@ -228,7 +229,7 @@ class Net(nn.Module):
         offset = self.affine(layer)[1].float() if layer.norm else self._bias(layer)
         if isinstance(gain, float) and isinstance(step, float) and gain == step == 1.0:  # in floating point, where nothing has a scale
             return acc if offset is None else acc + _along(acc, offset)
-        return _affine(acc, torch.as_tensor(gain / step, device=acc.device), None if offset is None else offset / step)
+        return _affine(acc, _scalar(gain / step, acc), None if offset is None else offset / step)
 
     def _normed_potential(self, layer: Layer, acc: Tensor, step: Tensor | float) -> Tensor:
         gain, bias = self.step(layer.inputs[0]) * self.weight_scale(layer), self._bias(layer)
@@ -242,13 +243,14 @@ class Net(nn.Module):
             return norm(acc) if gain == per_step == 1.0 else norm(acc * gain) * per_step
         if torch.compiler.is_compiling():  # a compiler fuses the passes by itself, and cannot see through float()
             return norm(acc * gain) * per_step
-        one, zero = torch.ones_like(norm.running_mean), torch.zeros_like(norm.running_mean)
-        weight, bias = (part * per_step for part in (one if norm.weight is None else norm.weight, zero if norm.bias is None else norm.bias))
+        weight = (torch.ones_like(norm.running_mean) if norm.weight is None else norm.weight) * per_step
+        bias = None if norm.bias is None else norm.bias * per_step
         if self.training:
             norm.num_batches_tracked += 1
         momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked.clamp(min=1))
-        if acc.is_cuda:  # to read the gain back would wait for the GPU; a batch's statistics make its gradient zero here too
-            return F.batch_norm(acc * torch.as_tensor(gain).detach(), norm.running_mean, norm.running_var, weight, bias, self.training, momentum, norm.eps)
+        if self._waits(acc):
+            scaled = acc * _scalar(gain, acc).detach()  # a batch's statistics make the gradient of the gain zero here too
+            return F.batch_norm(scaled, norm.running_mean, norm.running_var, weight, bias, self.training, momentum, norm.eps)
         with torch.no_grad():
             unit = float(gain)
             mean, variance = norm.running_mean / unit, norm.running_var / unit**2
@@ -258,6 +260,10 @@ class Net(nn.Module):
                 norm.running_mean.copy_(mean * unit)
                 norm.running_var.copy_(variance * unit**2)
         return found
+
+    def _waits(self, acc: Tensor) -> bool:
+        """Whether to read a number back would mean waiting for it."""
+        return acc.is_cuda
 
     def _bias(self, layer: Layer) -> Tensor | None:
         return self.model.get_submodule(layer.module).bias if layer.module else None  # pyright: ignore[reportReturnType]
@@ -336,6 +342,11 @@ def _affine(x: Tensor, gain: Tensor | float, offset: Tensor | None) -> Tensor:
     if torch.compiler.is_compiling():
         return x * gain if offset is None else x * gain + _along(x, offset)
     return _Affine.apply(x, gain, offset)
+
+
+def _scalar(value: Tensor | float, like: Tensor) -> Tensor:
+    """A number as a tensor beside `like`, without a copy from elsewhere."""
+    return value if isinstance(value, Tensor) else like.new_full((), value)
 
 
 def _flat(values: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Recipe:
         return asdict(self)
 
 
-# What suits the reference networks, measured on two cores; anything else starts from Recipe().
+# What suits the reference networks; anything else starts from Recipe().
 RECIPES: dict[str, Recipe] = {
     "digits_net": Recipe(epochs=60, convergence_epochs=8, finetune_epochs=40, batch_size=64),
     "lenet": Recipe(),

@@ -47,7 +47,6 @@ def bounds(net: Net, steps: dict[str, float]) -> dict[str, float]:
 
 
 @torch.no_grad()
-@own_precision()
 def observe(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, Tensor]:
     """A sample of the real signals of every layer that clips over `images`, 1-d, at most 200 000 values each; `net` runs as it is."""
     was_training = net.training
@@ -56,7 +55,8 @@ def observe(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, Tensor
     num_batches = -(-len(images) // batch_size)
     for start in range(0, len(images), batch_size):
         signals: dict[str, Tensor] = {}
-        net(images[start : start + batch_size], keep=signals)
+        with own_precision(images.device):
+            net(images[start : start + batch_size], keep=signals)
         for name, signal in signals.items():
             flat = signal.flatten()
             stride = max(1, flat.numel() * num_batches // _SAMPLES)
