@@ -35,7 +35,8 @@ that are there; with `--jobs 2` two trainings run at once. Accuracies are per ce
 program's is that of the compiled integers, image, first and last layer included. Where one half stays in fp32 there is no program: the accuracy is the
 training's own forward pass. A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. Won and lost are
 images that only the quantised, or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set
-ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many: {brief}."""
+ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
+{brief}."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
@@ -101,7 +102,8 @@ def draw(network: str) -> Path | None:
     every = [value for points in found.values() for values in points.values() for value in values]
     bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, 100 * control))))
     fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
-    ticks = [tick for tick in (fine if bottom > 98 else coarse) if bottom <= tick <= top]
+    middle = (98, 97, 96, 95, 94, 92, 90, 88, 86, 84, 82, 80, 75, 70, 60, 30, 10)
+    ticks = [tick for tick in (fine if bottom > 98 else middle if top < 98 else coarse) if bottom <= tick <= top]
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
     axes.set_ylim(bottom, top)
     axes.set_xticks(sorted({bits for points in found.values() for bits in points}))

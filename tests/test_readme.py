@@ -9,7 +9,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:
-    """Digits may differ in the last place between machines: accuracies to half a point, costs to a tenth."""
+    """Digits may differ between machines: accuracies on 360 images to a point, costs to a tenth."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     (shown,) = re.findall(r"```text\n(accuracy .*?)```", README, re.S)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
@@ -17,7 +17,7 @@ def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:
     number = re.compile(r"\d+(?:\.\d+)?")
     assert number.sub("#", done.stdout) == number.sub("#", shown)
     for printed, promised in zip(number.findall(done.stdout), number.findall(shown), strict=True):
-        tolerance = 0.5 if "." in promised and float(promised) > 90 else 0.1 * float(promised)
+        tolerance = 1.0 if "." in promised and float(promised) > 90 else 0.1 * float(promised)
         assert abs(float(printed) - float(promised)) <= tolerance, f"prints {printed}, the page says {promised}"
 
 
