@@ -44,9 +44,8 @@ TITLES = {"lenet": "LeNet on MNIST", "alexnet_cifar": "AlexNet on CIFAR-10", "re
 class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
-    `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` gives the
-    image bits of its own.
-    A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
+    `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` are bits of
+    the image's own. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
     """
 
     name: str
