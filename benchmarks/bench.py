@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measure import RESULTS, machine
+from measure import machine, results
 from rich.console import Console
 from rich.table import Table
 
@@ -24,8 +24,7 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(f"bench_{name}.py failed")
         notes += [line.strip() for line in done.stdout.splitlines() if line.startswith("  ") and "  " not in line.strip()]
-        result = RESULTS / f"{name}.csv"
-        with result.open(encoding="utf-8") as file:
+        with results(name).open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 table.add_row(name, row["case"], row["system"], f"{row['value']} {row['unit']}", row["ratio"], f"{row['low']} to {row['high']}", row["goal"])
     console.print(table)

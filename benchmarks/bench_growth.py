@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 import torch
 from matplotlib import pyplot
-from measure import RESULTS, Row, publish
+from measure import RESULTS, Row, publish, results
 
 matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none"}
@@ -94,7 +94,7 @@ def _child(asked: dict[str, Any]) -> dict[str, Any]:
 def _draw() -> str:
     """The figure of the rows in the CSV."""
     found: dict[tuple[str, str], list[list[float]]] = {}
-    with (RESULTS / f"{NAME}.csv").open(newline="") as file:
+    with results(NAME).open(newline="") as file:
         for row in csv.DictReader(file):
             axis, at = row["case"].split(": ")
             _, fidelity, *memory = row["system"].split(", ")

@@ -79,10 +79,15 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
+def results(benchmark: str) -> Path:
+    """The file of a benchmark's rows on a processor with these vector units (avx2, avx512): what one kind of machine measured does not replace another's."""
+    return RESULTS / f"{benchmark}_{torch.backends.cpu.get_cpu_capability().lower()}.csv"
+
+
 def publish(rows: list[Row], notes: list[str]) -> None:
-    """Print the rows as a table and write them to results/<benchmark>.csv."""
+    """Print the rows as a table and write them to the benchmark's file."""
     RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{rows[0].benchmark}.csv").open("w", newline="") as file:
+    with results(rows[0].benchmark).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:

@@ -55,14 +55,14 @@ def make_study(chips: int = 30, detail: int = 5, layers: tuple[str, ...] = ("con
     chip = load_chip("predictive").with_device(load_device("wan2022-hfox"))
     whole = ensemble(0.02, chips)
     if not detail:
-        return Study("lenet", chip, chip.imperfections(), 86400.0, whole, None, {}, {}, {}, {}, {}, 7, {name: layer() for name in layers})
+        return Study("lenet", chip, chip.imperfections(), False, 86400.0, whole, None, {}, {}, {}, {}, {}, 7, {name: layer() for name in layers})
     names = chip.imperfections()
     alone, without = ({name: ensemble(loss, detail) for name, loss in zip(names, losses, strict=True)} for losses in ((0.02, 0, 0), (0, 0.02, 0.02)))
     over_time = {at: ensemble(0.003 * i, detail) for i, at in enumerate((1.0, 3600.0, 86400.0), start=1)}
     ways = {name: Way(ensemble(loss, detail), loss / 0.02) for name, loss in (("not around them", 0.03), ("by rows", 0.02), ("by all of these", 0.002))}
     return Study(
-        "lenet", chip, names, 86400.0, whole, ensemble(0.02, detail), over_time, alone, without, {name: ensemble(0.005, detail) for name in layers}, ways, 7,
-        {name: layer() for name in layers},
+        "lenet", chip, names, False, 86400.0, whole, ensemble(0.02, detail), over_time, alone, without, {name: ensemble(0.005, detail) for name in layers},
+        ways, 7, {name: layer() for name in layers},
     )  # fmt: skip
 
 

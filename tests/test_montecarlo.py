@@ -241,6 +241,12 @@ def test_a_measured_fault_map_is_an_imperfection_like_any_other(program, tmp_pat
     assert summary(found, 0.5)["imperfections"] == ["programming", "stuck", "wires"]
     assert "stuck cells" in report_chips(found, 0.5).to_json()
 
+    alike = study(Lab(mapped.only("stuck", "wires"), images, labels), range(3))
+    assert alike.is_alike and len(set(alike.whole.accuracies)) == 1 and not found.is_alike and not mapped.only("programming").is_alike
+    assert "Nothing about this design differs" in report_chips(alike, 0.5).to_json()
+    drawn = Design(one_conv(1, 4, 3, 5), SICK).only("stuck", "wires")
+    assert not drawn.is_alike and len({faults_of(drawn.mapping(n), n).cells.tobytes() for n in range(3)}) == 3
+
     size = map_program(one_conv(1, 4, 3, 5), load_chip("predictive"))
     path, shape = tmp_path / "faults.npz", (size.num_crossbars, size.chip.crossbar.rows, size.chip.crossbar.columns)
     np.savez(path, cells=np.random.default_rng(0).choice(3, shape, p=(0.5, 0.3, 0.2)).astype(np.uint8))

@@ -96,11 +96,12 @@ class Way:
 class Study:
     """The chips of one design, with its `imperfections`, taken apart: all of them (`whole`); and, with fewer chips if at all, all imperfections (`together`),
     the same over time [s], each imperfection `alone`, all but each (`without`), in one layer only (`layers`), each way around stuck cells (`ways`); and
-    what chip number `shown` looks like."""
+    what chip number `shown` looks like. `is_alike` where no imperfection differs from chip to chip."""
 
     name: str
     chip: Chip
     imperfections: tuple[str, ...]
+    is_alike: bool
     time: float
     whole: Ensemble
     together: Ensemble | None

@@ -68,6 +68,11 @@ class Design:
         """Which imperfections these chips have."""
         return self.chip.imperfections(has_map=self.faults is not None)
 
+    @property
+    def is_alike(self) -> bool:
+        """Whether every chip is the same: wires do not differ, nor does a measured map of stuck cells."""
+        return {"wires", *(["stuck"] if self.faults is not None else [])}.issuperset(self.imperfections())
+
     def without(self, *names: str) -> "Design":
         """The same design with these imperfections left out, a measured map of stuck cells among them."""
         return replace(self, chip=self.chip.without(*names), faults=None if "stuck" in names else self.faults)
@@ -176,7 +181,8 @@ def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: 
         layers = {op: case(replace(design, layers=(op,)), f"layer {op}", len(ops) == 1) for op in ops if names}
         ways = {name: Way(case(way, name, way == design), _rms(cells(way, shown))) for name, way in _ways(design)}
     return Study(
-        design.program.name, chip, design.imperfections(), design.time, whole, together, over_time, alone, without, layers, ways, shown, cells(design, shown)
+        design.program.name, chip, design.imperfections(), design.is_alike, design.time, whole, together, over_time, alone, without, layers, ways, shown,
+        cells(design, shown),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The training step through torch.compile: minutes of compiling, and then a program like any other."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memspike import datasets
 from memspike.compiler import compile
@@ -21,7 +25,47 @@ def digits(**options: bool) -> Training:
     return Training(load_model("digits_net"), datasets.load("digits"), name="digits_net", bits=Bits(4, 4), recipe=recipe, **options)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: install g++")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: install g++")
+
+
+class Residual(nn.Module):
+    """A max_pool, a batch norm without weights, one by plain averages, and an add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8, affine=False)
+        self.side, self.mean = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8, momentum=None)
+        self.fc = nn.Linear(8 * 16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+        return self.fc(torch.flatten(F.relu(self.mean(self.side(x)) + x), 1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("bits", [Bits(4, 4), Bits(None, None)], ids=["counts", "float"])
+def test_a_compiled_step_is_the_eager_step(bits: Bits) -> None:
+    """Its value, every gradient and the running statistics, but for counts that rounding throws to the other side of a threshold."""
+    recipe = replace(RECIPES["digits_net"], epochs=2, convergence_epochs=1, finetune_epochs=0)
+    training = Training(Residual(), datasets.load("digits"), bits=Bits(4, 4), recipe=recipe)
+    net = training.floating()
+    eager = training.counts(net) if bits.weight else net
+    eager.zero_grad()
+    other = copy.deepcopy(eager)
+    images, labels = training.batches.train_images[:200], training.batches.train_labels[:200]
+    losses = list[Tensor]()
+    for forward in (eager.train(), torch.compile(other.train())):
+        losses.append(F.cross_entropy(forward(images), labels))
+        losses[-1].backward()
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)
+    for (name, ours), theirs in zip(other.named_parameters(), eager.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None, name
+        assert torch.linalg.vector_norm(ours.grad - theirs.grad) <= 0.02 * torch.linalg.vector_norm(theirs.grad) + 1e-4, name
+    for ours, theirs in zip(other.buffers(), eager.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
 def test_a_compiled_training_ends_in_a_program_of_its_own_predictions() -> None:
     training = digits(compiled=True)
     net = training.counts(training.floating())

@@ -88,7 +88,7 @@ def test_many_layers_are_all_in_the_table_and_some_are_drawn() -> None:
 
 def test_chips_that_cannot_differ_are_said_to_be_one() -> None:
     study = make_study()
-    alike = dataclasses.replace(study, chip=study.chip.only("wires"), imperfections=("wires",))
+    alike = dataclasses.replace(study, chip=study.chip.only("wires"), imperfections=("wires",), is_alike=True)
     assert [i.tone for i in report_chips(alike, 0.5).section("chips").items if isinstance(i, Note)] == ["plain", "caution"]
 
 

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from memspike.errors import ModelError, TrainingError
 from memspike.integer import IntType, to_counts
+from memspike.trainer import between
 from memspike.trainer.bits import Bits
 from memspike.trainer.models import MODELS
-from memspike.trainer.net import Net, _Affine, _Round
+from memspike.trainer.net import Net
 from memspike.trainer.normalize import normalize
 from memspike.trainer.trace import trace
 from networks import Everything
@@ -284,7 +285,7 @@ def test_the_gradient_of_rounding_is_that_of_learned_steps() -> None:
     for low, high in ((0, 7), (-4, 3), (-7, 7)):
         step = torch.tensor(0.2, requires_grad=True)
         weight = torch.linspace(-1, 2, len(v))
-        (_Round.apply(_Affine.apply(v, 1 / step, None), low, high) * step * weight).sum().backward()
+        (between.rounded(between.affine(v, 1 / step, None), low, high) * step * weight).sum().backward()
         assert v.grad is not None and step.grad is not None
         x = v.detach() / 0.2
         inside = (x > low - 0.5) & (x < high + 0.5)
@@ -370,22 +371,24 @@ def test_normalisation_that_cannot_be_folded_is_refused() -> None:
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("half", [0.0, 0.5])
 @pytest.mark.parametrize("waits", [True, False])
-def test_sums_are_normalised_in_their_own_units(affine: bool, momentum: float | None, training: bool, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Net, "_waits", lambda net, acc: waits)  # as on CUDA, and as on a processor
+def test_sums_are_normalised_in_their_own_units(
+    half: float, affine: bool, momentum: float | None, training: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(between, "_waits", lambda acc: waits)  # as on CUDA, and as on a processor
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(5, affine=affine, momentum=momentum)
     norm(torch.randn(8, 5, 3, 3))
-    net = net_of(small()).train(training)
     norm.train(training)
     plain, acc = copy.deepcopy(norm), torch.randint(-90, 90, (8, 5, 3, 3)).float()
     gain, step = torch.tensor(0.013), torch.tensor(0.21, requires_grad=True)
     fast, slow = acc.clone().requires_grad_(), acc.clone().requires_grad_()
     weight = torch.randn(8, 5, 3, 3)
-    found = net._normed(norm, fast, gain, 1 / step)
+    found = between.normalized(norm, fast, gain, 1 / step, half, training)
     (of_step,) = torch.autograd.grad((found * weight).sum(), step, retain_graph=True)
     (found * weight).sum().backward()
-    wanted = plain(slow * gain) / step
+    wanted = plain(slow * gain) / step + half
     (wanted_of_step,) = torch.autograd.grad((wanted * weight).sum(), step, retain_graph=True)
     (wanted * weight).sum().backward()
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
@@ -399,8 +402,8 @@ def test_the_gradients_of_an_affine_are_right(layout: torch.memory_format) -> No
     torch.manual_seed(0)
     x = torch.randn(3, 4, 2, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     gain, offset = torch.tensor(0.3, dtype=torch.float64, requires_grad=True), torch.randn(4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(_Affine.apply, (x, gain, offset))
-    assert torch.autograd.gradcheck(lambda x, gain: _Affine.apply(x, gain, None), (x, gain))
+    assert torch.autograd.gradcheck(between.affine, (x, gain, offset))
+    assert torch.autograd.gradcheck(lambda x, gain: between.affine(x, gain, None), (x, gain))
 
 
 def test_products_in_bfloat16_are_for_training_alone() -> None:

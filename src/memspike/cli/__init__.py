@@ -5,11 +5,15 @@ import sys
 
 from rich.markup import escape
 
+from memspike.cli import listings, verbs
+from memspike.cli.app import app
 from memspike.cli.speech import clean, speech
-from memspike.cli.verbs import app
 from memspike.errors import MemspikeError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "verbs"]
+
+for _name, _listing in (("show", listings.show), ("chips", listings.chips), ("zoo", listings.zoo_), ("doctor", listings.doctor)):
+    app.command(_name, rich_help_panel="What there is")(_listing)
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ _WORDS = {
     "neuron": "neuron circuits",
 }
 _UNITS = ((365.25 * 86400, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
-_ALIKE = {"wires"}  # the same on every chip
 _MOST_LAYERS = 12  # drawn one by one
 _LOSS = (Column("mean loss", "points"), Column("standard error", "points"), Column("std between chips", "points"))
 
@@ -73,7 +72,7 @@ def _accuracy(study: Study, within: float) -> Section:
     names = ", ".join(_WORDS[name] for name in found) or "none, every chip is perfect"
     when = f"{duration(study.time)} after writing" if study.time else "right after writing"
     items: list[Item] = [Headline(measures), Note(f"Imperfections: {names}. Chips are read {when}. Chip n alone is what --seed n simulates.")]
-    if set(found) <= _ALIKE and len(values) > 1:
+    if study.is_alike and len(values) > 1:
         items.append(Note("Nothing about this design differs from chip to chip, so that all chips score the same. --cells names cells that do.", "caution"))
     return Section("chips", "Accuracy", (*items, figure, Table("quantiles", "Over the chips", (Column("quantile"), Column("accuracy", "%")), tuple(rows))))
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from memspike.errors import TrainingError
 from memspike.integer import IntType
+from memspike.trainer import between, compiled
 from memspike.trainer.bits import Bits
 from memspike.trainer.layers import Layer, Trace
 from memspike.trainer.noise import DeviceNoise
@@ -118,7 +119,7 @@ class Net(nn.Module):
         if layer.is_neuron:
             return self._neurons(layer, inputs[0], keep)
         if layer.kind == "max_pool":
-            return _largest(layer, inputs[0])
+            return between.largest(layer, inputs[0])
         if layer.kind == "flatten":
             return inputs[0].flatten(1)
         if layer.kind == "concat":
@@ -132,7 +133,7 @@ class Net(nn.Module):
         if self.bits.activation is None:
             return F.relu(total) if layer.relu else total
         type = self.types[layer.name]
-        return _Round.apply(total, type.min, type.max)
+        return between.clipped(total, type.min, type.max)
 
     def _neurons(self, layer: Layer, x: Tensor, keep: dict[str, Tensor] | None, pool: Layer | None = None) -> Tensor:
         """What the neurons fire, or with `pool` the largest of it: found before they fire, where it is a quarter of the work and no count differs,
@@ -142,24 +143,24 @@ class Net(nn.Module):
             return self._count(layer, x, pool)
         acc = self.accumulate(layer, x)
         if counts and keep is None:
-            return _Round.apply(self._potential(layer, acc, self.step(layer.name), pool), *_range(self.types[layer.name]))
+            return between.floored(self._potential(layer, acc, self.step(layer.name), pool, half=0.5), *_range(self.types[layer.name]))
         signal = self._potential(layer, acc, 1.0, pool)
         if keep is not None and layer is not self.scores:
             keep[layer.name] = F.relu(signal) if layer.relu else signal
         if not counts:
             return F.relu(signal) if layer.relu else signal
-        return _Round.apply(signal / self.step(layer.name), *_range(self.types[layer.name]))
+        return between.rounded(signal / self.step(layer.name), *_range(self.types[layer.name]))
 
     def _count(self, layer: Layer, x: Tensor, pool: Layer | None) -> Tensor:
         """The counts as the compiled program has them: sums exact, thresholds in double precision."""
         acc = self.accumulate(layer, x.double() if self._largest_sum(layer) >= 2**24 else x)
         if not self._is_normed(layer):
-            acc = _largest(pool, acc)
+            acc = between.largest(pool, acc)
         gain, offset = self.affine(layer)
         step, scale = float(self.step(layer.name)), float(self.step(layer.inputs[0])) * float(self.weight_scale(layer))
-        potential = acc.double() * _along(acc, gain * scale / step) + _along(acc, offset / step + 0.5)
+        potential = acc.double() * between.along(acc, gain * scale / step) + between.along(acc, offset / step + 0.5)
         if self._is_normed(layer):
-            potential = _largest(pool, potential)
+            potential = between.largest(pool, potential)
         return potential.floor_().clamp_(*_range(self.types[layer.name])).float()
 
     def _largest_sum(self, layer: Layer) -> int:
@@ -201,7 +202,7 @@ class Net(nn.Module):
         largest = self.bits.largest_weight(layer.name)
         if largest is None:
             return weight
-        return _Round.apply(_affine(weight, self._exponential(self.log_scales[_key(layer.module)], -1), None), -largest, largest)
+        return between.rounded(between.affine(weight, self._exponential(self.log_scales[_key(layer.module)], -1), None), -largest, largest)
 
     def weight_before_rounding(self, layer: Layer) -> Tensor:
         module: Any = self.model.get_submodule(layer.module or "")
@@ -218,52 +219,28 @@ class Net(nn.Module):
         """Whether a batch norm stands between the sums and the neurons: its gains may be negative, where larger sums mean smaller potentials."""
         return layer.norm is not None and not self._folds_norm_into_weight(layer)
 
-    def _potential(self, layer: Layer, acc: Tensor, step: Tensor | float, pool: Layer | None = None) -> Tensor:
-        """The real signal of the layer's neurons in units of `step`, the largest of each window of `pool`; batch norm by this batch's statistics while
-        training."""
+    def _potential(self, layer: Layer, acc: Tensor, step: Tensor | float, pool: Layer | None = None, half: float = 0.0) -> Tensor:
+        """The real signal of the layer's neurons in units of `step`, plus `half`, the largest of each window of `pool`; batch norm by this batch's statistics
+        while training."""
         if self._is_normed(layer):
-            return _largest(pool, self._normed_potential(layer, acc, step))
-        acc, gain = _largest(pool, acc), self.step(layer.inputs[0]) * self.weight_scale(layer)
+            return between.largest(pool, self._normed_potential(layer, acc, step, half))
+        acc, gain = between.largest(pool, acc), self.step(layer.inputs[0]) * self.weight_scale(layer)
         if layer.kind == "average_pool":
-            return acc * (gain / (layer.kernel[0] * layer.kernel[1]) / step)
+            return acc * (gain / (layer.kernel[0] * layer.kernel[1]) / step) + half
         offset = self.affine(layer)[1].float() if layer.norm else self._bias(layer)
         if isinstance(gain, float) and isinstance(step, float) and gain == step == 1.0:  # in floating point, where nothing has a scale
-            return acc if offset is None else acc + _along(acc, offset)
-        return _affine(acc, _scalar(gain / step, acc), None if offset is None else offset / step)
+            return acc if offset is None else acc + between.along(acc, offset)
+        if offset is not None:
+            offset = offset / step + half
+        elif half:
+            offset = acc.new_full((layer.shape[0],), half)
+        return between.affine(acc, between.scalar(gain / step, acc), offset)
 
-    def _normed_potential(self, layer: Layer, acc: Tensor, step: Tensor | float) -> Tensor:
+    def _normed_potential(self, layer: Layer, acc: Tensor, step: Tensor | float, half: float) -> Tensor:
         gain, bias = self.step(layer.inputs[0]) * self.weight_scale(layer), self._bias(layer)
         per_step = 1 / step if isinstance(step, float) else self._exponential(self.log_steps[_key(self.groups[layer.name])], -1)
-        return self._normed(self.model.get_submodule(layer.norm or ""), acc if bias is None else acc + _along(acc, bias / gain), gain, per_step)
-
-    def _normed(self, norm: Any, acc: Tensor, gain: Tensor | float, per_step: Tensor | float) -> Tensor:
-        """`norm(acc * gain) * per_step` without the two extra passes: the sums are normalised as they are, by statistics and a small number in their
-        units."""
-        if isinstance(gain, float) and isinstance(per_step, float):
-            return norm(acc) if gain == per_step == 1.0 else norm(acc * gain) * per_step
-        if torch.compiler.is_compiling():  # a compiler fuses the passes by itself, and cannot see through float()
-            return norm(acc * gain) * per_step
-        weight = (torch.ones_like(norm.running_mean) if norm.weight is None else norm.weight) * per_step
-        bias = None if norm.bias is None else norm.bias * per_step
-        if self.training:
-            norm.num_batches_tracked += 1
-        momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked.clamp(min=1))
-        if self._waits(acc):
-            scaled = acc * _scalar(gain, acc).detach()  # a batch's statistics make the gradient of the gain zero here too
-            return F.batch_norm(scaled, norm.running_mean, norm.running_var, weight, bias, self.training, momentum, norm.eps)
-        with torch.no_grad():
-            unit = float(gain)
-            mean, variance = norm.running_mean / unit, norm.running_var / unit**2
-        found = F.batch_norm(acc, mean, variance, weight, bias, self.training, momentum, norm.eps / unit**2)
-        if self.training:
-            with torch.no_grad():
-                norm.running_mean.copy_(mean * unit)
-                norm.running_var.copy_(variance * unit**2)
-        return found
-
-    def _waits(self, acc: Tensor) -> bool:
-        """Whether to read a number back would mean waiting for it."""
-        return acc.is_cuda
+        found = acc if bias is None else acc + between.along(acc, bias / gain)
+        return between.normalized(self.model.get_submodule(layer.norm or ""), found, gain, per_step, half, self.training)
 
     def _bias(self, layer: Layer) -> Tensor | None:
         return self.model.get_submodule(layer.module).bias if layer.module else None  # pyright: ignore[reportReturnType]
@@ -292,74 +269,16 @@ class Net(nn.Module):
         return gain, offset if norm.bias is None else offset + norm.bias.double()
 
 
-class _Round(torch.autograd.Function):
-    """`clip(round_half_up(u))` of potentials in steps, the gradient passing straight through inside the range.
-
-    With `count * step` downstream and `u = x / step` upstream, autograd then gives the learned-step gradient of Esser et al. 2020, equation 3.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, potential: Tensor, low: int, high: int) -> Tensor:
-        ctx.save_for_backward(potential)
-        ctx.range = (low - 0.5, high + 0.5)
-        return (potential + 0.5).floor_().clamp_(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (potential,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradients[0], potential, *ctx.range), None, None  # one pass: the mask and its product
-
-
-class _Affine(torch.autograd.Function):
-    """`x * gain + offset` with one gain for all and an offset per channel (dimension 1) or None: three passes there and back, where autograd takes six."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, offset: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, gain)
-        ctx.has_offset = offset is not None
-        return x * gain if offset is None else torch.addcmul(_along(x, offset), x, gain.reshape([1] * x.ndim))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        x, gain = ctx.saved_tensors
-        gradient = gradients[0]
-        of_gain = (gradient * x).sum() if gradient.stride() != x.stride() else torch.dot(_flat(gradient), _flat(x))
-        of_offset = gradient.sum([axis for axis in range(x.ndim) if axis != 1]) if ctx.has_offset else None
-        return gradient * gain, of_gain, of_offset
-
-
-def _largest(pool: Layer | None, x: Tensor) -> Tensor:
-    """The largest of each window of a max_pool; all, where there is none."""
-    return x if pool is None else F.max_pool2d(x, pool.kernel, pool.stride, pool.padding)
-
-
 def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
-    return F.linear(x, weight) if layer.kind == "dense" else F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
-def _affine(x: Tensor, gain: Tensor | float, offset: Tensor | None) -> Tensor:
-    """`x * gain + offset`; a compiler makes one pass of it."""
-    if torch.compiler.is_compiling():
-        return x * gain if offset is None else x * gain + _along(x, offset)
-    return _Affine.apply(x, gain, offset)
-
-
-def _scalar(value: Tensor | float, like: Tensor) -> Tensor:
-    """A number as a tensor beside `like`, without a copy from elsewhere."""
-    return value if isinstance(value, Tensor) else like.new_full((), value)
-
-
-def _flat(values: Tensor) -> Tensor:
-    """All elements of a dense tensor in the order of memory, without a copy."""
-    return values.as_strided((values.numel(),), (1,))
+    if layer.kind == "dense":
+        return F.linear(x, weight)
+    if torch.compiler.is_compiling() and x.shape[1] == 1 and not x.requires_grad:
+        return compiled.convolved(x, weight, layer.stride, layer.padding, layer.dilation)
+    return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def _key(name: str | None) -> str:
     return (name or "").replace(".", "/")
-
-
-def _along(like: Tensor, per_channel: Tensor) -> Tensor:
-    return per_channel.reshape(1, -1, *[1] * (like.ndim - 2))
 
 
 def _range(type: IntType) -> tuple[int, int]:
