@@ -24,8 +24,8 @@ BATCH, BITS = 128, 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5, help="steps in a round")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--steps", type=int, default=1, help="steps in a round; few, so that what slows the machine for a while slows all systems alike")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out, which takes a C++ compiler and half a minute a network")
     asked = parser.parse_args()

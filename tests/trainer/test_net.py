@@ -415,3 +415,13 @@ def test_products_in_bfloat16_are_for_training_alone() -> None:
     found, wanted = mixed.train()(images(64)), exact.train()(images(64))
     assert not torch.equal(found, wanted)
     assert (found - wanted).square().mean() < 0.02 * wanted.square().mean()
+
+
+def test_channels_come_last_from_the_first_layer_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind an image of one channel, whose stride says nothing: pools and convolutions take several times as long otherwise."""
+    strides = list[bool]()
+    largest = between.largest
+    monkeypatch.setattr(between, "largest", lambda pool, x: strides.append(x.stride(1) == 1) or largest(pool, x))
+    net = counted(MODELS["lenet"](), Bits(4, 4), images(8, (1, 28, 28))).to(memory_format=torch.channels_last)
+    net.train()(images(8, (1, 28, 28)))
+    assert strides and all(strides)
