@@ -419,9 +419,9 @@ def test_products_in_bfloat16_are_for_training_alone() -> None:
 
 def test_channels_come_last_from_the_first_layer_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also behind an image of one channel, whose stride says nothing: pools and convolutions take several times as long otherwise."""
+    net = counted(MODELS["lenet"](), Bits(4, 4), images(8, (1, 28, 28))).to(memory_format=torch.channels_last)
     strides = list[bool]()
     largest = between.largest
     monkeypatch.setattr(between, "largest", lambda pool, x: strides.append(x.stride(1) == 1) or largest(pool, x))
-    net = counted(MODELS["lenet"](), Bits(4, 4), images(8, (1, 28, 28))).to(memory_format=torch.channels_last)
     net.train()(images(8, (1, 28, 28)))
     assert strides and all(strides)

@@ -38,7 +38,10 @@ class _Clip(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, low: int, high: int, width: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.range = (low, high + 1.0) if width else (low - 0.5, high + 0.5)
-        return x.floor().clamp_(low, high) if width else x.clamp(low, high)
+        if not width:
+            return x.clamp(low, high)
+        # x.floor() would give weights of one channel other strides, from which torch tells whether all behind them shall have its channels last.
+        return torch.floor(x, out=torch.empty_like(x)).clamp_(low, high)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

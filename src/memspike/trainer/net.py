@@ -272,8 +272,6 @@ class Net(nn.Module):
 def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     if layer.kind == "dense":
         return F.linear(x, weight)
-    if weight.shape[1] == 1:  # the stride of one channel means nothing, but torch tells from it whether sums shall have their channels last
-        weight = weight.reshape(-1, *weight.shape[2:], 1).permute(0, 3, 1, 2)
     if torch.compiler.is_compiling() and x.shape[1] == 1 and not x.requires_grad:
         return compiled.convolved(x, weight, layer.stride, layer.padding, layer.dilation)
     return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
