@@ -36,7 +36,7 @@ format: install ## Write the code in the project's format
 	$(BIN)/ruff check --fix src tests experiments benchmarks
 	$(BIN)/ruff format src tests experiments benchmarks
 
-bench: install ## Measure against fp32 torch, and against the peers that are installed: one table, benchmarks/results/*.csv, by vector units; a quarter of an hour
+bench: install ## Measure against fp32 torch, and against the peers that are installed: one table, benchmarks/results/*.csv, by vector units; half an hour
 	MEMSPIKE_PEERS=$${MEMSPIKE_PEERS:-$(PEERS)/bin/python} $(BIN)/python benchmarks/bench.py
 
 bench-peers: ## Install what memspike is measured against into an environment of its own (.venv-peers)

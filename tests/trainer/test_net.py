@@ -425,3 +425,21 @@ def test_channels_come_last_from_the_first_layer_on(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(between, "largest", lambda pool, x: strides.append(x.stride(1) == 1) or largest(pool, x))
     net.train()(images(8, (1, 28, 28)))
     assert strides and all(strides)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 15), (-16, 15)])
+def test_whole_counts_are_clipped_as_if_they_were_rounded(low: int, high: int) -> None:
+    """Values and gradients, at the edges too: a sum of counts needs no rounding."""
+    counts = torch.arange(low - 4.0, high + 5, requires_grad=True)
+    found, wanted = between.clipped(counts, low, high), between.rounded(counts, low, high)
+    assert torch.equal(found, wanted)
+    assert torch.equal(*(torch.autograd.grad((values * (counts.detach() + 40)).sum(), counts)[0] for values in (found, wanted)))
+
+
+def test_training_rounds_where_no_bias_or_batch_norm_holds_the_half() -> None:
+    """Layers that have neither: their counts while training are those of the program, but where single precision meets a threshold."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 12, bias=False), nn.ReLU(), nn.Linear(12, 5))
+    net, x = counted(model, Bits(4, 4), images(64, (1, 8, 8))), images(64, (1, 8, 8))
+    found, wanted = (values_of(mode, x) for mode in (copy.deepcopy(net).train(), net))
+    hidden = [layer.name for layer in net.layers[:-1]]
+    assert [name for name in hidden if (found[name] != wanted[name]).mean() > 0.001] == []

@@ -1,5 +1,6 @@
 """What torch.compile is given in place of what runs eagerly: the same values and gradients, in a form that it makes few passes of (decision 18)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,28 +56,25 @@ class _Normalized(torch.autograd.Function):
         return of_acc, None, of_weight, of_bias, None
 
 
+def _operator(function: Callable[..., Any]) -> Any:
+    """An operator that a compiler leaves as it is; the function itself says what comes out of what shapes and strides."""
+    operator = torch.library.custom_op(f"memspike::{function.__name__.removeprefix('_')}", function, mutates_args=())
+    operator.register_fake(function)
+    return operator
+
+
 def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
     """The largest of each window, by torch's own kernels both ways: the compiler's way back takes several times as long."""
     return _max_pool(x, list(kernel), list(stride), list(padding))[0]
 
 
-@torch.library.custom_op("memspike::max_pool", mutates_args=())
+@_operator
 def _max_pool(x: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> tuple[Tensor, Tensor]:
     return F.max_pool2d_with_indices(x, kernel, stride, padding)
 
 
-@torch.library.custom_op("memspike::max_pool_backward", mutates_args=())
+@_operator
 def _max_pool_backward(gradient: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], chosen: Tensor) -> Tensor:
-    return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, kernel, stride, padding, [1, 1], False, chosen)
-
-
-@_max_pool.register_fake
-def _(x: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> tuple[Tensor, Tensor]:
-    return F.max_pool2d_with_indices(x, kernel, stride, padding)
-
-
-@_max_pool_backward.register_fake
-def _(gradient: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], chosen: Tensor) -> Tensor:
     return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, kernel, stride, padding, [1, 1], False, chosen)
 
 
@@ -98,23 +96,13 @@ def convolved(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: 
     return _convolution(images, weight, list(stride), list(padding), list(dilation))
 
 
-@torch.library.custom_op("memspike::convolution", mutates_args=())
+@_operator
 def _convolution(x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
     return F.conv2d(x, weight, None, stride, padding, dilation)
 
 
-@torch.library.custom_op("memspike::convolution_backward", mutates_args=())
+@_operator
 def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
-    return torch.ops.aten.convolution_backward(gradient, x, weight, None, stride, padding, dilation, False, [0, 0], 1, [False, True, False])[1]
-
-
-@_convolution.register_fake
-def _(x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
-    return F.conv2d(x, weight, None, stride, padding, dilation)
-
-
-@_convolution_backward.register_fake
-def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
     return torch.ops.aten.convolution_backward(gradient, x, weight, None, stride, padding, dilation, False, [0, 0], 1, [False, True, False])[1]
 
 
