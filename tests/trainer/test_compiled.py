@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspike.trainer import compiled
+from memspike.trainer.bits import Bits
+from memspike.trainer.models import MODELS
+from random_models import counted, pixels
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -76,3 +79,12 @@ def test_the_compiler_is_told_the_truth_about_operators_of_our_own(layout: torch
     x, weight = numbers(0, 2, 3, 6, 6).contiguous(memory_format=layout).requires_grad_(), numbers(1, 4, 1, 3, 3).contiguous(memory_format=layout)
     torch.library.opcheck(torch.ops.memspike.max_pool.default, (x, [2, 2], [2, 2], [0, 0]))
     torch.library.opcheck(torch.ops.memspike.convolution.default, (numbers(2, 2, 1, 6, 6), weight.requires_grad_(), [1, 1], [0, 0], [1, 1]))
+
+
+@pytest.mark.parametrize("name", ["lenet", "digits_net"])
+def test_a_compiler_sees_the_whole_step(name: str) -> None:
+    """Where it does not, it makes many small graphs, and is slower than nothing. A trace takes no C++ compiler."""
+    x = pixels(np.random.default_rng(0), 8, (1, 28, 28) if name == "lenet" else (1, 8, 8))
+    net = counted(MODELS[name](), Bits(4, 4), x).to(memory_format=torch.channels_last).train()
+    torch.compile(net, backend="aot_eager", fullgraph=True)(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())

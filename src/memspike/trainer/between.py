@@ -40,6 +40,8 @@ class _Clip(torch.autograd.Function):
         ctx.range = (low, high + 1.0) if width else (low - 0.5, high + 0.5)
         if not width:
             return x.clamp(low, high)
+        if torch.compiler.is_compiling():  # which would end its graph at an `out`
+            return x.floor().clamp(low, high)
         # x.floor() would give weights of one channel other strides, from which torch tells whether all behind them shall have its channels last.
         return torch.floor(x, out=torch.empty_like(x)).clamp_(low, high)
 
