@@ -38,7 +38,7 @@ def agrees(op: Op, x: Integers, type: IntType, expected: torch.Tensor) -> None:
     assert inferred.type.holds(int(y.min()), int(y.max()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seeds, st.sampled_from([1, 2, 3]), pairs, pairs, paddings, pairs, st.booleans())
 def test_conv2d_is_torchs(seed: int, groups: int, kernel: Any, stride: Any, padding: Any, dilation: Any, signed: bool) -> None:
     type = IntType(4, signed)
@@ -48,7 +48,7 @@ def test_conv2d_is_torchs(seed: int, groups: int, kernel: Any, stride: Any, padd
     agrees(op, x, type, F.conv2d(real(x), real(weight), None, stride, padding, dilation, groups))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from([1, 2, 3]))
 def test_dense_is_a_matrix_product_in_each_group(seed: int, groups: int) -> None:
     weight = np.random.default_rng(seed).integers(-8, 8, (2 * groups, 5))
@@ -57,7 +57,7 @@ def test_dense_is_a_matrix_product_in_each_group(seed: int, groups: int) -> None
     agrees(Dense("y", ("x",), weight, I4, groups), x, I4, real(x) @ blocks.T)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, pairs, pairs, paddings)
 def test_sum_pool2d_is_torchs_average_times_the_area(seed: int, kernel: Any, stride: Any, padding: Any) -> None:
     padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
@@ -65,7 +65,7 @@ def test_sum_pool2d_is_torchs_average_times_the_area(seed: int, kernel: Any, str
     agrees(SumPool2d("y", ("x",), kernel, stride, padding), x, I4, F.avg_pool2d(real(x), kernel, stride, padding, divisor_override=1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, pairs, pairs, paddings)
 def test_max_pool2d_is_torchs(seed: int, kernel: Any, stride: Any, padding: Any) -> None:
     padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
@@ -77,7 +77,7 @@ def test_padding_never_wins_a_maximum() -> None:
     assert MaxPool2d("y", ("x",), (3, 3), (1, 1), (1, 1)).evaluate(np.full((1, 1, 1, 1), -8)).tolist() == [[[[-8]]]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(-(10**9), 10**9), st.integers(-(2**40), 2**40), st.integers(1, 2**40), st.integers(0, 20), st.integers(1, 9), st.booleans())
 def test_fire_floors_towards_minus_infinity_then_clips(acc: int, charge: int, threshold: int, f: int, bits: int, signed: bool) -> None:
     type = IntType(bits, signed)
@@ -99,7 +99,7 @@ def test_the_type_of_a_charge_reaches_from_the_lowest_to_the_highest_potential()
     assert Charge("y", ("x",), np.array([-5, 7]), 3).infer(TensorType((2,), U4)) == TensorType((2,), IntType.smallest(-5, 15 * 8 + 7))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(seeds, min_size=1, max_size=4), st.booleans())
 def test_add_clips_the_sum(seeds: list[int], signed: bool) -> None:
     inputs = [counts(seed, (2, 3, 3)) for seed in seeds]
@@ -123,7 +123,7 @@ def test_flatten_concat_and_slice_move_numbers() -> None:
     assert Slice("y", ("x",), 1, 3).infer(TensorType((3, 3, 4), U4)) == TensorType((2, 3, 4), U4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(-8, 7), min_size=2, max_size=2), min_size=1, max_size=3), st.integers(1, 3), st.booleans())
 def test_the_type_of_a_sum_is_the_smallest_for_all_inputs(weight: list[list[int]], bits: int, signed: bool) -> None:
     type = IntType(bits, signed)

@@ -50,7 +50,7 @@ def test_a_wide_layer_becomes_tiles_that_are_added_and_divided() -> None:
     assert split.notes["compile"]["split"] == [{"op": "fc.sum", "rows": 40, "tiles": 3}]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(-50, 50))
 def test_tiles_round_to_nearest_and_the_charge_goes_once(seed: int, extra_bits: int, charge: int) -> None:
     rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ def test_tiles_round_to_nearest_and_the_charge_goes_once(seed: int, extra_bits: 
     np.testing.assert_array_equal(values["fc"], np.clip(total // 2**extra_bits, 0, 15))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5))
 def test_a_count_is_off_by_no_more_than_half_a_tile_step_for_each_tile(seed: int, extra_bits: int) -> None:
     rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def test_fine_enough_tiles_are_exact() -> None:
     np.testing.assert_array_equal(SplitPartialSums(16, extra_bits=5).apply(program).evaluate(images), program.evaluate(images))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(programs(), st.integers(9, 40), st.integers(0, 4), st.integers(0, 1000))
 def test_a_split_program_is_right_fits_the_rows_and_never_clips_a_tile(program: Program, rows: int, extra_bits: int, seed: int) -> None:
     split = SplitPartialSums(rows, extra_bits).apply(program)
@@ -214,7 +214,7 @@ def test_a_repeated_layer_reads_its_input_so_many_times() -> None:
     assert program.types["fc.sum.in"].shape == (120,) and program.notes["compile"]["repeat"] == [{"op": "fc.sum", "times": 3}]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(programs(), st.data(), st.integers(1, 5), st.integers(0, 1000))
 def test_a_repeated_layer_changes_no_count(program: Program, data: st.DataObject, times: int, seed: int) -> None:
     """Sums grow; every other value of every program is what it was."""

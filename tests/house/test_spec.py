@@ -41,14 +41,14 @@ def test_the_interpreter_is_short_and_independent() -> None:
     assert set(re.findall(r"^(?:import|from) (\w+)", CODE, re.MULTILINE)) == {"re", "numpy"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(programs(), st.integers(0, 1000))
 def test_the_interpreter_computes_what_the_program_means(program: Program, seed: int) -> None:
     images = images_for(program, seed, 4)
     np.testing.assert_array_equal(RUN(str(program), program.constants(), images), program.evaluate(images))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(programs(), st.integers(0, 1000))
 def test_split_programs_too(program: Program, seed: int) -> None:
     split = SplitPartialSums(rows=10).apply(program)
@@ -56,7 +56,7 @@ def test_split_programs_too(program: Program, seed: int) -> None:
     np.testing.assert_array_equal(RUN(str(split), split.constants(), images), split.evaluate(images))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(program=programs())
 def test_a_saved_file_is_laid_out_as_the_page_says(program: Program, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = save(program, tmp_path_factory.mktemp("spec") / "random.safetensors")
@@ -76,7 +76,7 @@ def test_every_op_and_number_stands_in_the_table() -> None:
         assert re.findall(r"`(\w+)`", rows[word]) == numbers
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(programs())
 def test_digests_are_computed_as_the_page_says(program: Program) -> None:
     digests = {}

@@ -27,7 +27,7 @@ chips = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(programs(), chips, st.sampled_from(["even", "burst", "random"]), st.integers(0, 2**32 - 1), st.floats(0, 1e9))
 def test_a_perfect_chip_counts_what_spikes_count(program, chip, encoder, seed, time):
     mapping, images = map_program(program, chip.only()), images_for(program, seed, 4)
@@ -39,7 +39,7 @@ def test_a_perfect_chip_counts_what_spikes_count(program, chip, encoder, seed, t
     assert np.array_equal(counted.outputs, spiked.outputs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(programs(), chips, st.integers(0, 2**32 - 1))
 def test_a_channel_without_flaws_is_exact_whatever_its_neighbours_are(program, chip, seed):
     """A cell in a hundred is stuck. On the counts that it gets, a neuron whose own cells are healthy counts what the program means."""
@@ -70,7 +70,7 @@ circuits = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(programs(), chips, flaws, circuits, st.sampled_from([0.0, 20.0]), st.integers(0, 1000))
 def test_same_chip_same_result_for_any_batch_and_any_threads(program, chip, flaws, circuit, wires, seed):
     chip = replace(_with(chip, **flaws), neuron=circuit)
@@ -95,7 +95,7 @@ def test_same_chip_same_result_for_any_batch_and_any_threads(program, chip, flaw
             assert whole.spike_counts[op.out].min() >= op.type.min and whole.spike_counts[op.out].max() <= op.type.max
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(programs(), chips, st.integers(0, 2**32 - 1))
 def test_a_cell_written_to_nothing_else_than_meant_is_no_flaw(program, chip, seed):
     """A fault map whose stuck cells were meant to be where they are stuck leaves the program's counts."""

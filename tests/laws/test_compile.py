@@ -17,7 +17,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @pytest.mark.parametrize("kind", ["any", "powers"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_a_program_counts_what_the_real_network_computes(kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ def _same_order(charges: np.ndarray, reals: np.ndarray) -> None:
 _reals = st.one_of(st.floats(-8, 8), st.integers(-4, 4).map(lambda e: 2.0**e), st.sampled_from([0.0, 0.1, 0.3, 1 / 3, 2 / 3, 0.6, 1e-12, -1e9, 1e300]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(gain=_reals, offset=_reals, step=_reals, low=st.integers(-200, 0), size=st.integers(0, 400), bits=st.integers(1, 8), signed=st.booleans())
 def test_neurons_count_every_reachable_sum_as_the_reals_do(gain, offset, step, low, size, bits, signed) -> None:
     step, unit, type = Fraction(abs(step) or 1.0), Fraction(abs(gain)), IntType(bits, signed)
@@ -61,7 +61,7 @@ def test_neurons_count_every_reachable_sum_as_the_reals_do(gain, offset, step, l
         assert counts.tolist() == wanted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.integers(1, 6), st.booleans())
 def test_with_small_fractions_no_breakpoint_moves(seed: int, bits: int, signed: bool) -> None:
     """Sums lie exactly on breakpoints all the time, and channels of one layer need different fraction bits."""
@@ -79,7 +79,7 @@ def test_with_small_fractions_no_breakpoint_moves(seed: int, bits: int, signed: 
                 assert count == min(max(((unit[k] * a + offset[k]) / step + Fraction(1, 2)).__floor__(), type.min), type.max)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(unit=_reals, offsets=st.lists(_reals.filter(lambda x: abs(x) < 1e6), min_size=1, max_size=6))
 def test_charges_order_scores_as_the_reals_do(unit: float, offsets: list[float]) -> None:
     unit = abs(unit) if 1e-3 < abs(unit) < 1e3 else 1.0

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chips import test_chip
@@ -60,7 +60,6 @@ def test_the_energy_of_two_runs_is_the_energy_of_both_together(program, chip, fi
     assert together == pytest.approx(_dynamic(estimate(mapping, a)) * a.num_images + _dynamic(estimate(mapping, b)) * b.num_images)
 
 
-@settings(deadline=None)
 @given(programs(), chips, st.integers(2, 50), st.integers(0, 2**32 - 1))
 def test_copies_buy_time_with_area(program, chip, copies, seed):
     one, many = map(program, chip), map(program, chip, copies=copies)

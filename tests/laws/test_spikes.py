@@ -38,7 +38,7 @@ def kept(program, choice):
     return [name for name in program.types if choice == "all" or (choice == "counts" and name not in sums)]
 
 
-routes = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+routes = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 choices = st.sampled_from(["all", "counts", "none"])
 
 
@@ -65,7 +65,7 @@ def test_ideal_equals_the_meaning_on_every_value(route, program, choice, seed):
     assert np.array_equal(result.outputs, meant[program.output])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     programs(), chips, encoders, st.sampled_from(["ideal", "spike"]), st.sampled_from(["up_down", "two_phase", "dual", "fire_only"]), st.integers(0, 2**32 - 1)
 )
@@ -82,7 +82,7 @@ def test_the_route_changes_nothing_but_the_notes(program, chip, encoder, fidelit
     assert all(np.array_equal(one.spike_counts[name], other.spike_counts[name]) for name in program.types)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(programs(), chips, encoders, st.integers(0, 2**32 - 1))
 def test_check_finds_no_difference(program, chip, encoder, seed):
     found = check(map_program(program, chip), images_for(program, seed, 3), encoder=encoder, seed=seed)
@@ -90,7 +90,7 @@ def test_check_finds_no_difference(program, chip, encoder, seed):
 
 
 @pytest.mark.parametrize("fidelity", ["ideal", "spike"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(program=programs(), chip=chips, neuron=st.sampled_from(["up_down", "dual", "fire_only"]), seed=st.integers(0, 2**32 - 1))
 def test_same_seed_same_result_for_any_batch_and_any_threads(fidelity, program, chip, neuron, seed):
     """Scores, activity and provenance, with random spikes and neurons that depend on their order."""

@@ -16,7 +16,7 @@ plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, a
 notes = st.dictionaries(st.text(), st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8), max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(programs(), notes)
 def test_a_program_comes_back_from_its_file(program: Program, notes: dict) -> None:
     program = Program(program.name, program.input, program.input_type, program.ops, program.output, notes)
@@ -28,7 +28,7 @@ def test_a_program_comes_back_from_its_file(program: Program, notes: dict) -> No
     assert str(back) == str(program) and back.digest() == program.digest() and back.notes == notes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(programs(), st.integers(4, 40), st.integers(1, 4))
 def test_a_mapping_comes_back_from_its_file(program: Program, rows: int, bits_per_cell: int) -> None:
     mapping = mapper.map(program, small_chip(rows=rows, columns=32, bits_per_cell=bits_per_cell))

@@ -11,7 +11,7 @@ from memspike.program import Program
 from random_programs import images_for, programs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(programs(), st.integers(0, 100))
 def test_reading_undoes_writing(program: Program, seed: int) -> None:
     again = Program.parse(str(program), program.constants())
@@ -20,7 +20,7 @@ def test_reading_undoes_writing(program: Program, seed: int) -> None:
     np.testing.assert_array_equal(again.evaluate(images), program.evaluate(images))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(programs())
 def test_names_do_not_change_the_digest(program: Program) -> None:
     name = {old: f"renamed-{i}" for i, old in enumerate(program.types)}
@@ -29,7 +29,7 @@ def test_names_do_not_change_the_digest(program: Program) -> None:
     assert other.digest() == program.digest() and str(other) != str(program)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(programs(), st.data())
 def test_any_other_constant_changes_the_digest(program: Program, data: st.DataObject) -> None:
     op = data.draw(st.sampled_from([op for op in program.ops if op.constants()]))
@@ -42,7 +42,7 @@ def test_any_other_constant_changes_the_digest(program: Program, data: st.DataOb
     assert other.digest() != program.digest()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(programs(), st.data())
 def test_a_changed_text_gives_a_right_program_or_a_program_error(program: Program, data: st.DataObject) -> None:
     text = str(program)

@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**32 - 1)
 # -- the net is the model
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.integers(1, 5))
 def test_a_net_in_floating_point_is_its_model(seed: int, num_steps: int) -> None:
     model, x = random_model(seed, num_steps).double(), pixels(np.random.default_rng(seed), 6)
@@ -46,7 +46,7 @@ def test_a_net_in_floating_point_is_its_model(seed: int, num_steps: int) -> None
         torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-8, atol=1e-9, msg=name)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds)
 def test_its_gradients_are_its_models(seed: int) -> None:
     model, x = random_model(seed, in_place=False).double(), pixels(np.random.default_rng(seed), 6)
@@ -73,7 +73,7 @@ def _both(model: torch.nn.Module, net: Net, final: str, images: Tensor) -> tuple
 # -- counts are the program's
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.integers(2, 8), st.integers(2, 8), st.sampled_from([None, 2, 4, 8]), st.sampled_from(["symmetric", "liu2018"]))
 def test_a_net_counts_what_its_program_counts(seed: int, activation: int, weight: int, image: int | None, grid: Any) -> None:
     rng = np.random.default_rng(seed)

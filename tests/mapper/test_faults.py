@@ -24,7 +24,7 @@ def error(mapping) -> float:
     return sum(float((layer.deviation**2).sum()) for layer in written(mapping, seed=0).values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(programs(), st.integers(4, 12), st.integers(8, 20), st.integers(0, 2**32 - 1), st.sets(st.sampled_from(AVOID)), st.integers(0, 2))
 def test_a_mapping_around_faults_holds_the_same_weights_and_means_the_same(program, rows, pairs, seed, avoid, spare):
     sick = chip(rows, 2 * pairs, stuck=stuck(0.1, 0.1))
@@ -44,7 +44,7 @@ def test_a_mapping_around_faults_holds_the_same_weights_and_means_the_same(progr
     assert np.array_equal(simulate(around, images, fidelity="spike").outputs, program.evaluate(images))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.permutations(AVOID), st.floats(0, 0.3), st.floats(0, 0.3))
 def test_no_means_ever_makes_it_worse(seed, order, low, high):
     sick = chip(8, 8, stuck=stuck(low, high, high_g=60e-6))

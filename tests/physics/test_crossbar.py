@@ -29,7 +29,7 @@ def cells(*shape: int, seed: int = 0) -> Floats:
     return 10 ** np.random.default_rng(seed).uniform(-6, -3, shape)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(crossbars(), resistances, resistances)
 def test_currents_are_kirchhoffs(g: Floats, word: float, bit: float) -> None:
     np.testing.assert_allclose(effective_conductance(g, word, bit), exact(g, word, bit), rtol=1e-12, atol=0)
@@ -94,7 +94,7 @@ def test_driven_from_the_other_side_the_circuit_is_reciprocal(side: int) -> None
     np.testing.assert_allclose(effective_conductance(g, 7.0, 3.0), turned[::-1, ::-1].T, rtol=1e-11)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(crossbars(5), resistances, resistances, st.floats(1.1, 10), st.floats(1.1, 10))
 def test_more_resistance_never_means_more_total_current(g: Floats, word: float, bit: float, more_word: float, more_bit: float) -> None:
     """Rayleigh: all rows at 1 V are one terminal, all grounds the other, and the conductance between them falls with every resistor."""
@@ -102,7 +102,7 @@ def test_more_resistance_never_means_more_total_current(g: Floats, word: float, 
     assert more <= less * (1 + 1e-12) and less <= g.sum() * (1 + 1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(crossbars(5), resistances, resistances, st.floats(-3, 3).map(lambda exponent: 10.0**exponent))
 def test_only_the_ratio_of_wires_to_cells_matters(g: Floats, word: float, bit: float, factor: float) -> None:
     """A circuit of resistors scales: cells conduct `factor` times as much, wires resist so much less, all currents grow by it."""

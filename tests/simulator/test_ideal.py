@@ -20,7 +20,6 @@ from random_programs import programs
 from small_programs import fire, small_network, weights
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.sampled_from([1.0, 2.0**4, 2.0**12, 2.0**22]))
 def test_floor_equals_fire_at_every_sum(seed, fraction_bits, span):
     """Every sum in reach, thresholds from 1 to far beyond it, charges of both signs: exhaustive."""
@@ -84,7 +83,7 @@ def test_short_cuts_that_a_user_allows_elsewhere_change_nothing():
     assert np.array_equal(result.outputs, program.evaluate(images))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(programs(), st.integers(1, 5))
 def test_nothing_is_left_behind_on_another_device(program, number):
     """On torch's device "meta", which computes no values but refuses to mix: every constant and intermediate lies where the images do, as on CUDA."""

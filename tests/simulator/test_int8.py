@@ -41,7 +41,7 @@ def layer(seed: int, x: IntType, kind: IntType, fraction_bits: int, *, dense: bo
     return op, TensorType(shape, x), Fire("y", ("s",), threshold, charge, fraction_bits, kind)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(2, 8), st.booleans(), st.integers(0, 12), st.booleans())
 def test_a_layer_that_is_proven_is_right(seed, bits, out_bits, signed, fraction_bits, dense):
     """Whole layers of every geometry, on images the proof has not seen; most of them are proven."""
@@ -131,7 +131,7 @@ def test_what_no_byte_or_float_holds_is_left_to_others():
     assert line_of(fire, 0, 255, 0, 1 << 14, torch.float32, to_nearest=True) is None and int8.counts(op, TensorType((130,), U4), fire, 0, 255) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3]))
 def test_bands_of_every_width_are_the_convolution(seed: int, inputs: int) -> None:
     """Whatever is fastest on some machine: every width that divides the columns, of convolutions with everything they may have."""

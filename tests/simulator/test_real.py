@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memspike.ops import Conv2d, Dense
@@ -21,7 +21,6 @@ def product(op, matrix, magnitude, counts):
         return Product(op, matrix, magnitude, len(op.weight))(torch.from_numpy(counts).to(torch.float32)).to(torch.float64).numpy()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 9), st.sampled_from([15, 255]))
 def test_no_order_of_summation_changes_a_sum(seed, rows, channels, magnitude):
     """Rows shuffled, images one by one: the same bits; and the weights have moved by less than a thousandth of the largest."""
@@ -34,7 +33,6 @@ def test_no_order_of_summation_changes_a_sum(seed, rows, channels, magnitude):
     assert (np.abs(found - counts @ matrix[0]) <= counts.sum(axis=1, keepdims=True) * np.abs(matrix).max() * 2.0**-11 + 1e-9).all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 2000), st.sampled_from([1, 7, 127, 20_000]))
 def test_integer_weights_stay_integers_beside_real_ones(seed, rows, largest):
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chips import test_chip
@@ -107,7 +107,6 @@ def one_layer(seed: int, *, thresholds: tuple[int, int] = (1, 60), charges: int 
 
 
 @pytest.mark.parametrize("kind", ["up_down", "two_phase", "dual", "fire_only"])
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), encoder=st.sampled_from(["even", "burst"]), max_spikes=st.integers(1, 4))
 def test_neurons_do_what_their_circuits_do(kind, seed, encoder, max_spikes):
     """Counts, every spike of every timestep, the number of spikes and the length of the window."""

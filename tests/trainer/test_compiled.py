@@ -20,7 +20,7 @@ def numbers(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tenso
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).to(dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, low=st.integers(-255, 0), bits=st.integers(1, 8))
 def test_gradients_pass_inside_the_range_alone(seed: int, low: int, bits: int) -> None:
     edges = torch.tensor([low - 0.5, low + 2**bits - 0.5])
@@ -31,7 +31,7 @@ def test_gradients_pass_inside_the_range_alone(seed: int, low: int, bits: int) -
     assert torch.equal(compiled.within(gradients, values, *edges.tolist()), wanted)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, shape=st.sampled_from([(6, 3, 4, 5), (7, 2)]), unit=st.floats(1e-3, 10), momentum=st.sampled_from([0.1, None]))
 def test_a_batch_norm_of_scaled_sums_is_torchs(seed: int, shape: tuple[int, ...], unit: float, momentum: float | None) -> None:
     ours, theirs = ((nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(shape[1], momentum=momentum).double() for _ in range(2))
@@ -54,7 +54,7 @@ def test_a_batch_norm_of_scaled_sums_is_torchs(seed: int, shape: tuple[int, ...]
     torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-6, atol=1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, window=st.sampled_from([((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((2, 3), (1, 2), (1, 1))]), last=st.booleans())
 def test_a_max_pool_gives_the_gradient_to_the_same_of_equals(seed: int, window: tuple[tuple[int, int], ...], last: bool) -> None:
     x = numbers(seed, 3, 4, 7, 6).round().contiguous(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
@@ -64,7 +64,7 @@ def test_a_max_pool_gives_the_gradient_to_the_same_of_equals(seed: int, window: 
     assert torch.equal(*(torch.autograd.grad((pooled * weights).sum(), x)[0] for pooled in (found, wanted)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, window=st.sampled_from([((1, 1), (0, 0), (1, 1)), ((2, 1), (1, 2), (1, 2))]))
 def test_images_of_one_channel_are_convolved_as_by_torch(seed: int, window: tuple[tuple[int, int], ...]) -> None:
     x, weight = numbers(seed, 3, 1, 7, 6), numbers(seed + 1, 4, 1, 3, 2).requires_grad_()

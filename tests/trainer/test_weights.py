@@ -38,14 +38,14 @@ tensors = st.tuples(st.integers(0, 2**32 - 1), st.integers(2, 400), st.sampled_f
 grids = st.integers(2, 8).map(lambda bits: 2 ** (bits - 1) - 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tensors, grids)
 def test_clustering_is_never_worse_than_the_largest_weight_on_the_largest_integer(weight: Tensor, largest: int) -> None:
     scale = weights.cluster(weight, largest)
     assert error(weight, scale, largest) <= error(weight, float(weight.abs().max()) / largest, largest) * (1 + 1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tensors, grids)
 def test_the_scale_is_stationary(weight: Tensor, largest: int) -> None:
     scale = weights.cluster(weight, largest)
@@ -53,7 +53,7 @@ def test_the_scale_is_stationary(weight: Tensor, largest: int) -> None:
     assert float(k @ weight.double() / (k @ k)) == pytest.approx(scale, rel=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.sampled_from([1, 3]))
 def test_clustering_finds_the_best_of_all_scales(seed: int, size: int, largest: int) -> None:
     weight = torch.from_numpy(np.random.default_rng(seed).normal(size=size)).float()
