@@ -168,7 +168,7 @@ def measure(bench: Bench, chosen: Sequence[Case], path: Path, command: str) -> N
         if not missing:
             continue
         program = bench.program(case.network)
-        images = bench.data.test.counts(program.input_type.type)[: bench.images] if images is None else images
+        images = program.count_pixels(bench.data.test.images)[: bench.images] if images is None else images
         labels, design = bench.data.test.labels[: bench.images], case.design(program, bench.chip)
         made = program.digest()[:16], design.chip.digest()[:16], str(len(labels))
         for row in rows_of(path):
@@ -188,7 +188,7 @@ def measure(bench: Bench, chosen: Sequence[Case], path: Path, command: str) -> N
 def compare(bench: Bench, network: str, path: Path, command: str) -> None:
     """A perfect chip in fidelity "analog" against spikes and against the program's own interpreter: values that differ, in the whole test set."""
     program, chip = bench.program("trained"), bench.chip.with_device(load_device(HFOX)).only()
-    images, labels = bench.data.test.counts(program.input_type.type), bench.data.test.labels
+    images, labels = program.count_pixels(bench.data.test.images), bench.data.test.labels
     mapping, names = ms.map(program, chip), [op.out for op in program.ops]
     compared = spiked = meant = right = 0
     for start in range(0, len(images), 500):

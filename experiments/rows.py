@@ -45,7 +45,7 @@ class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
     `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` are bits of
-    the image's own. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
+    the image's own, `dither` its dither. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Method:
     activation: bool = True
     weight: bool = True
     image: int | None = None
+    dither: int = 0
     brief: bool = False
 
     def folder(self, bits: int) -> str:
@@ -74,7 +75,7 @@ class Method:
         return recipe.finetune_epochs + pulled if self.kind == "trained" else 0
 
     def bits(self, number: int) -> Bits:
-        return Bits(number if self.activation else None, number if self.weight else None, self.image)
+        return Bits(number if self.activation else None, number if self.weight else None, self.image, dither=self.dither)
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ class Floating:
         return FileLock(self.folder / "shared.lock")
 
     def _classify(self, program: Program) -> NDArray[np.int64]:
-        counts = self.data.test.counts(program.input_type.type)
+        counts = program.count_pixels(self.data.test.images)
         return simulate(map_program(program, _boundless()), counts).predictions
 
     def _training(self, recipe: Recipe, bits: Bits, folder: Path, state: dict[str, torch.Tensor] | None) -> Training:

@@ -8,6 +8,7 @@ import torch
 
 from memspike.integer import Integers, IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
+from memspike.pixels import DITHERS
 
 
 def random_network(rng: np.random.Generator, kind: str = "any") -> QuantizedNetwork:
@@ -32,7 +33,7 @@ def random_network(rng: np.random.Generator, kind: str = "any") -> QuantizedNetw
         QuantizedLayer("join", "concat", ("left", "right")),
         make.layer("last", "dense", "join", (make.between(2, 5), 7), None, 1.0),
     ]
-    return QuantizedNetwork("random", (channels, 6, 6), image, make.scale(), tuple(layers), {"seed": 1})
+    return QuantizedNetwork("random", (channels, 6, 6), image, make.scale(), tuple(layers), {"seed": 1}, int(rng.choice(DITHERS)))
 
 
 def real_counts(network: QuantizedNetwork, images: Integers) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from memspike.integer import Integers, IntType
 from memspike.ops import Add, Charge, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, Slice, SumPool2d, TensorType
+from memspike.pixels import DITHERS
 from memspike.program import Program
 
 MAX_VALUES = 300  # elements of one value; keeps evaluating a program a matter of milliseconds
@@ -32,7 +33,8 @@ def random_program(rng: np.random.Generator, num_steps: int = 4, *, symmetric_we
         step = _STEPS[int(rng.integers(len(_STEPS)))]
         step(draft)
     output = _scores(draft)
-    return Program("random", "image", draft.types["image"], tuple(draft.ops), output)
+    dither = int(rng.choice(DITHERS)) if len(shape) == 3 else 0
+    return Program("random", "image", draft.types["image"], tuple(draft.ops), output, dither=dither)
 
 
 def images_for(program: Program, seed: int, n: int) -> Integers:

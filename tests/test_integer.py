@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memspike.errors import ProgramError
-from memspike.integer import IntType, frozen, round_half_up, to_counts
+from memspike.integer import IntType, frozen, round_half_up
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,6 @@ def test_halves_round_up_in_numpy_torch_and_plain_floats(quarters: int) -> None:
     assert round_half_up(value) == wanted
     assert round_half_up(np.array([value])).tolist() == [wanted]
     assert round_half_up(torch.tensor([value])).tolist() == [wanted]
-
-
-@pytest.mark.parametrize("bits", range(1, 17))
-def test_every_pixel_is_counted_exactly(bits: int) -> None:
-    type = IntType(bits)
-    wanted = [(Fraction(pixel, 255) * type.max + Fraction(1, 2)).__floor__() for pixel in range(256)]
-    assert to_counts(np.arange(256, dtype=np.uint8), type).tolist() == wanted
 
 
 def test_frozen_arrays_are_read_only_copies() -> None:

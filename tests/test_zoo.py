@@ -51,7 +51,7 @@ def test_a_program_is_as_accurate_as_it_says(name: str) -> None:
     program, data = zoo.load_program(name), datasets.load(folder)
     if data.digest != program.notes["data"]["digest"]:
         pytest.skip(f"{folder} holds other images than {name} was trained on")
-    images = data.test.counts(program.input_type.type)
+    images = program.count_pixels(data.test.images)
     mapping = map_program(program, boundless())
     found = simulate(mapping, images)
     assert found.accuracy(data.test.labels) == pytest.approx(program.notes["zoo"]["accuracy_program"], abs=1e-9)

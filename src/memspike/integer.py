@@ -68,11 +68,6 @@ def round_half_up(values: Any) -> Any:
     return (values + 0.5).floor() if hasattr(values, "floor") else np.floor(values + 0.5)
 
 
-def to_counts(pixels: NDArray[np.uint8], image_type: IntType) -> Integers:
-    """Pixels 0..255 as counts: `floor(pixel / 255 * max + 1/2)`, computed in integers so that it is exact."""
-    return (pixels.astype(np.int64) * (2 * image_type.max) + 255) // 510
-
-
 def frozen(array: Any, dtype: Any = np.int64) -> NDArray[Any]:
     """A read-only, contiguous copy of an array, as every thing holds it."""
     copy = np.array(array, dtype=dtype, order="C")

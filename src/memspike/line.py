@@ -52,6 +52,7 @@ class Order:
     image_bits: int | None = None
     layer_bits: tuple[tuple[str, int | None, int | None], ...] = ()
     grid: Grid = "symmetric"
+    dither: int = 0
     weights: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -192,7 +193,7 @@ def start_training(order: Order, data: datasets.Dataset, folder: Path | None, li
         raise TrainingError("a time after writing is given, and no cells to train for", cure="name them with --for-cells, or leave --for-time out")
     model = trainer.load_model(order.model, data.train.images.shape[1], len(data.classes), order.seed)
     recipe = trainer.recipe_for(model) if order.method == "default" else trainer.Recipe.liu2018()
-    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid)
+    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid, order.dither)
     pretrained = trainer.load_weights(Path(order.weights)) if order.weights else None
     return trainer.Training(
         model, data, name=order.model.replace(":", "."), bits=bits, recipe=replace(recipe, **order.changes), seed=order.seed,
@@ -222,12 +223,12 @@ class _Walker:
         ours = programs["network"]
         for name, program in (("program", ours), ("direct", programs["direct"]), ("dynamic_fixed_point_8", programs["baseline"])):
             self.listener.phase(f"classify {len(self.data.test.labels)} test images: {name}")
-            result = simulate(map_program(program, chip), self.data.test.counts(program.input_type.type), progress=self._progress(f"ideal, {name}"))
+            result = simulate(map_program(program, chip), program.count_pixels(self.data.test.images), progress=self._progress(f"ideal, {name}"))
             self.accuracy[name] = result.accuracy(self.data.test.labels)
             self.scores[name] = result.outputs
         limit = self.order.check_images if self.order.check_images is not None else len(self.data.test.labels)
         self.listener.phase(f"check spikes against the program on {limit} images")
-        images = self.data.test.counts(ours.input_type.type)[:limit]
+        images = ours.count_pixels(self.data.test.images)[:limit]
         progress = self._progress("spikes against program")
         self.checks = check(map_program(ours, chip), images, encoder=self.order.encoder, seed=self.order.seed, progress=progress)
 
@@ -237,7 +238,7 @@ class _Walker:
 
         self.listener.phase(f"cost on chip {chip.name}: {label}")
         mapping = map_program(program, chip)
-        images = self.data.test.counts(program.input_type.type)[: self.order.cost_images]
+        images = program.count_pixels(self.data.test.images)[: self.order.cost_images]
         shown = tuple(plan.op for plan in mapping.layers if fired_by(program, plan.op))[:1]
         progress = self._progress(f"spike, {label}")
         result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)
@@ -257,7 +258,7 @@ def _summary(
     return {
         "accuracy": {"fp32": trained.accuracy_fp32, **walker.accuracy},
         "num_test_images": len(data.test.labels),
-        "bits": {"activation": order.activation_bits, "weight": order.weight_bits, "image": program.input_type.type.bits},
+        "bits": {"activation": order.activation_bits, "weight": order.weight_bits, "image": program.input_type.type.bits, "dither": program.dither},
         "chip": pairs[0][0].mapping.chip.name,
         **first,
         "checks": {**walker.checks, "predictions_changed_by_compiling": changed},

@@ -50,7 +50,8 @@ class QuantizedLayer:
 class QuantizedNetwork:
     """A trained network of counts: `layers` in order, the last one giving the scores.
 
-    `input_shape` is one image, `[channels, height, width]`; `input_type` and `input_scale` say how a count stands for a pixel in 0..1.
+    `input_shape` is one image, `[channels, height, width]`; `input_type` and `input_scale` say how a count stands for a pixel in 0..1,
+    `dither` how pixels were rounded to counts (see `memspike.pixels`).
     `notes` hold what training knows (accuracies, data set, seed, conversions, histograms) as JSON-able values.
     """
 
@@ -60,6 +61,7 @@ class QuantizedNetwork:
     input_scale: float
     layers: tuple[QuantizedLayer, ...]
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    dither: int = 0
 
     def __repr__(self) -> str:
         return f"<QuantizedNetwork {self.name}: {len(self.layers)} layers, images {self.input_type}{list(self.input_shape)}>"

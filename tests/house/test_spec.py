@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspike.compiler import SplitPartialSums
-from memspike.integer import Integers
+from memspike.integer import Integers, IntType
 from memspike.ops import OPS
+from memspike.pixels import DITHERS, to_counts
 from memspike.program import Program
 from memspike.storage import save
 from random_programs import images_for, programs
@@ -67,6 +68,17 @@ def test_a_saved_file_is_laid_out_as_the_page_says(program: Program, tmp_path_fa
     images = images_for(program, 0, 3)
     np.testing.assert_array_equal(RUN(metadata["text"], safetensors.numpy.load_file(path), images), program.evaluate(images))
     assert path.read_bytes()[35:99].decode() == metadata["sha256"]
+
+
+@given(st.integers(1, 8), st.sampled_from(DITHERS[1:]), st.integers(1, 5), st.integers(0, 1000))
+def test_pixels_are_dithered_as_the_page_says(bits: int, p: int, num_channels: int, seed: int) -> None:
+    bayer = {int(size): np.array(eval(matrix)) for size, matrix in re.findall(r"`bayer\[(\d)\] = (\[[\d, \[\]]*\])`", PAGE)}  # noqa: S307  the page's own numbers
+    rank, (count,) = re.findall(r"rank  = (.*)", PAGE)[0], re.findall(r"\) = (\(2 \* C.*)", PAGE)
+    pixels = np.random.default_rng(seed).integers(0, 256, (3, num_channels, 9, 6), dtype=np.uint8)
+    c, i, j = np.indices(pixels.shape[1:])
+    names = {"C": num_channels, "p": p, "c": c, "i": i, "j": j, "pixel": pixels.astype(int), "max": 2**bits - 1}
+    ranks = eval(rank.replace("bayer[p][i % p][j % p]", "bayer"), {**names, "bayer": bayer[p][i % p, j % p]})  # noqa: S307
+    np.testing.assert_array_equal(to_counts(pixels, IntType(bits), p), eval(count, {**names, "rank": ranks}))  # noqa: S307
 
 
 def test_every_op_and_number_stands_in_the_table() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspike.compiler import compile
-from memspike.integer import to_counts
+from memspike.pixels import DITHERS
 from memspike.trainer import Bits, Recipe, Training, loop
 from memspike.trainer.freeze import freeze
 from memspike.trainer.net import Net
@@ -74,14 +74,14 @@ def _both(model: torch.nn.Module, net: Net, final: str, images: Tensor) -> tuple
 
 
 @settings(max_examples=40)
-@given(seeds, st.integers(2, 8), st.integers(2, 8), st.sampled_from([None, 2, 4, 8]), st.sampled_from(["symmetric", "liu2018"]))
-def test_a_net_counts_what_its_program_counts(seed: int, activation: int, weight: int, image: int | None, grid: Any) -> None:
+@given(seeds, st.integers(2, 8), st.integers(2, 8), st.sampled_from([None, 2, 4, 8]), st.sampled_from(["symmetric", "liu2018"]), st.sampled_from(DITHERS))
+def test_a_net_counts_what_its_program_counts(seed: int, activation: int, weight: int, image: int | None, grid: Any, dither: int) -> None:
     rng = np.random.default_rng(seed)
     model, x = random_model(seed), pixels(rng, 6)
-    net = counted(model, Bits(activation, weight, image, grid=grid), x)
+    net = counted(model, Bits(activation, weight, image, grid=grid, dither=dither), x)
     layers = [layer for layer in net.layers if layer.module and layer is not net.scores]
     overrides = tuple((layer.name, int(rng.integers(2, 9)), int(rng.integers(2, 9))) for layer in layers[:2])
-    _check_counts(counted(model, Bits(activation, weight, image, overrides, grid), x), x)
+    _check_counts(counted(model, Bits(activation, weight, image, overrides, grid, dither), x), x)
 
 
 def test_a_trained_net_counts_what_its_program_counts() -> None:
@@ -96,7 +96,7 @@ def _check_counts(net: Net, images: Tensor) -> None:
     network = freeze(net, "net", {})
     program = compile(network)
     expected = values_of(net, images)
-    values = program.evaluate_all(to_counts(images.numpy(), network.input_type))
+    values = program.evaluate_all(program.count_pixels(images.numpy()))
     behind = {layer.name for layer in net.layers[net.layers.index(net.scores) :]} if net.scores else set[str]()
     shared = [name for name in expected if name in values and name not in behind]
     assert len(shared) >= len(network.layers) - 2

@@ -72,7 +72,7 @@ def test_a_compiled_training_ends_in_a_program_of_its_own_predictions() -> None:
     net = training.counts(training.floating())
     program = compile(training.freeze(net))
     test = training.data.test
-    found = program.evaluate(datasets.load("digits").test.counts(program.input_type.type)).argmax(axis=1)
+    found = program.evaluate(program.count_pixels(datasets.load("digits").test.images)).argmax(axis=1)
     assert (found == training.predictions(net)).all()
     assert (found == test.labels).mean() > 0.95
 

@@ -9,7 +9,7 @@ import torch
 
 from memspike.compiler import compile
 from memspike.errors import TrainingError
-from memspike.integer import to_counts
+from memspike.pixels import to_counts
 from memspike.trainer import signals
 from memspike.trainer.baselines import direct, dynamic_fixed_point
 from memspike.trainer.bits import Bits

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memspike.compiler import compile
-from memspike.integer import to_counts
+from memspike.pixels import to_counts
 from memspike.trainer import Bits, Recipe, Training
 from memspike.trainer import loop as loop_of
 from memspike.trainer import signals as signals_of

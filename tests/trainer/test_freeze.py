@@ -9,8 +9,9 @@ from torch import nn
 
 from memspike.compiler import compile
 from memspike.errors import TrainingError
-from memspike.integer import IntType, to_counts
+from memspike.integer import IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
+from memspike.pixels import to_counts
 from memspike.trainer.bits import Bits
 from memspike.trainer.freeze import freeze
 from memspike.trainer.net import Net

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspike.errors import ModelError, TrainingError
-from memspike.integer import IntType, to_counts
+from memspike.integer import IntType
+from memspike.pixels import to_counts
 from memspike.trainer import between
 from memspike.trainer.bits import Bits
 from memspike.trainer.models import MODELS

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from memspike.compiler import compile
 from memspike.errors import DataError, FileRefused, MemspikeError, ModelError, TrainingError
-from memspike.integer import to_counts
+from memspike.pixels import to_counts
 from memspike.trainer import MODELS, RECIPES, Bits, Recipe, Training, load_model, load_weights, recipe_for, torch_build, train
 from memspike.trainer.net import Net
 from memspike.trainer.recipe import Regularizer
@@ -52,7 +52,7 @@ def test_a_training_tells_what_it_did() -> None:
     network = training.freeze(net)
     notes = json.loads(json.dumps(network.notes, allow_nan=False))
     assert network.name == "small" and notes["data"] == {"name": "noise", "source": "random numbers", "digest": "0", "num_train": 96, "num_test": 32}
-    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, "grid": "symmetric", "overrides": [["0", 4, None]]}
+    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, "dither": 0, "grid": "symmetric", "overrides": [["0", 4, None]]}
     assert [(row["stage"], row["epoch"]) for row in notes["curves"]] == [("float", 1), ("convergence", 1), ("counts", 1)]
     assert notes["recipe"] == SHORT.describe() and notes["seed"] == 4 and not notes["pretrained"] and len(notes["conversion"]) == 8
     assert [row["layer"] for row in notes["signals"]] == ["0", "5"] and [row["layer"] for row in notes["weights"]] == ["0", "5", "7"]

@@ -195,7 +195,7 @@ def simulate(
         mapping = design.mapping(seed)
     dataset = datasets.load(data)
     test = dataset.test
-    images, labels = test.counts(mapping.program.input_type.type)[:limit], test.labels[:limit]
+    images, labels = mapping.program.count_pixels(test.images)[:limit], test.labels[:limit]
     if real.chips is not None and design is not None:
         words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
         words += [*(["--limit", str(limit)] if limit else []), *(["--neuron", neuron.value] if neuron else []), *real.words()]

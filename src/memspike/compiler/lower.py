@@ -31,7 +31,7 @@ def lower(network: QuantizedNetwork) -> Program:
     for layer in network.layers:
         _LOWER[_checked(layer, draft).kind](layer, draft)
     output = draft.ops[-1].out
-    return Program(network.name, IMAGE, draft.types[IMAGE], tuple(draft.ops), output, {**network.notes, "compile": {"layers": draft.report}})
+    return Program(network.name, IMAGE, draft.types[IMAGE], tuple(draft.ops), output, {**network.notes, "compile": {"layers": draft.report}}, network.dither)
 
 
 @dataclass

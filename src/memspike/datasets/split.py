@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspike.errors import DataError
-from memspike.integer import Integers, IntType, frozen, to_counts
+from memspike.integer import Integers, frozen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +27,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def counts(self, image_type: IntType) -> Integers:
-        """The images as spike counts of `image_type`, int64 `[n, channels, height, width]`."""
-        return to_counts(self.images, image_type)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,7 +88,8 @@ def _bits(design: Design) -> str:
     weighted = [op for op in program.ops if isinstance(op, Conv2d | Dense)]
     signals = {program.types[op.inputs[0]].type.bits for op in weighted if op.inputs[0] != program.input}
     parts = (("weights", {op.weight_type.bits for op in weighted}), ("signals", signals), ("an image", {program.input_type.type.bits}))
-    return ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
+    said = ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
+    return f"{said}, dithered over {program.dither} x {program.dither} pixels and all channels" if program.dither else said
 
 
 def _against(ours: float, theirs: float, unit: str) -> str:

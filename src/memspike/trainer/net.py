@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from memspike.errors import TrainingError
 from memspike.integer import IntType
+from memspike.pixels import rounding
 from memspike.trainer import between, compiled
 from memspike.trainer.bits import Bits
 from memspike.trainer.layers import Layer, Trace
@@ -27,6 +28,8 @@ class Net(nn.Module):
     program's own arithmetic; the real value of a count is `count * step`. Steps and weight scales are learned as logarithms, so that a
     learning rate means percent; the logarithms are double, so that a step comes back as the single-precision number it was set to.
     """
+
+    _pixel_addend: Tensor
 
     def __init__(self, model: nn.Module, trace: Trace, bits: Bits = FLOAT) -> None:
         super().__init__()
@@ -54,6 +57,14 @@ class Net(nn.Module):
         self.log_steps = nn.ParameterDict({_key(group): nn.Parameter(one.clone()) for group in sorted(fired) if bits.activation})
         modules = {layer.module for layer in self.layers if layer.module}
         self.log_scales = nn.ParameterDict({_key(path): nn.Parameter(one.clone()) for path in sorted(modules) if bits.weight})
+        if bits.image_type is not None:
+            self._set_rounding(bits.image_type, bits.dither, device)
+
+    def _set_rounding(self, image_type: IntType, dither: int, device: torch.device) -> None:
+        self._pixel_factor, addend, self._pixel_divisor = rounding(self.input_shape, image_type, dither)
+        # The quotient's integer part is exact while the dividend is.
+        dtype = torch.float32 if 255 * self._pixel_factor + int(addend.max()) < 2**24 else torch.float64
+        self.register_buffer("_pixel_addend", torch.as_tensor(addend, dtype=dtype, device=device), persistent=False)
 
     # -- scales
 
@@ -112,8 +123,9 @@ class Net(nn.Module):
             raise TrainingError(f"images must be uint8 pixels, got {images.dtype}")
         if self.bits.activation is None or self.bits.image_type is None:
             return images.float() / 255
-        # The same integers as memspike.integer.to_counts; exact in float32, because 2 * 255 * 255 + 255 < 2**24.
-        return ((images.float() * (2 * self.bits.image_type.max) + 255) / 510).floor()
+        # The same integers as memspike.pixels.to_counts.
+        scaled = images.to(self._pixel_addend.dtype) * self._pixel_factor
+        return ((scaled + self._pixel_addend) / self._pixel_divisor).floor().float()
 
     def _run(self, layer: Layer, inputs: list[Tensor], keep: dict[str, Tensor] | None) -> Tensor:
         if layer.is_neuron:

@@ -223,6 +223,7 @@ class Training:
             "activation": self.bits.activation,
             "weight": self.bits.weight,
             "image": self.bits.image or self.bits.activation,
+            "dither": self.bits.dither,
             "grid": self.bits.grid,
         }
         bits["overrides"] = [list(o) for o in self.bits.overrides]
