@@ -28,6 +28,7 @@ from memspike.compiler import compile as compile_network
 from memspike.files import write_text
 from memspike.mapper import map as map_program
 from memspike.network import QuantizedNetwork
+from memspike.pixels import PixelCode
 from memspike.program import Program
 from memspike.simulator import simulate
 from memspike.trainer import RECIPES, Bits, Recipe, Training, load_model
@@ -45,7 +46,7 @@ class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
     `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` are bits of
-    the image's own, `dither` its dither. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
+    the image's own, its `pixels` counted so. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Method:
     activation: bool = True
     weight: bool = True
     image: int | None = None
-    dither: int = 0
+    pixels: PixelCode = PixelCode()
     brief: bool = False
 
     def folder(self, bits: int) -> str:
@@ -75,7 +76,7 @@ class Method:
         return recipe.finetune_epochs + pulled if self.kind == "trained" else 0
 
     def bits(self, number: int) -> Bits:
-        return Bits(number if self.activation else None, number if self.weight else None, self.image, dither=self.dither)
+        return Bits(number if self.activation else None, number if self.weight else None, self.image, pixels=self.pixels)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rows import BRIEF, DATA, SEEDS, Floating, Method, Row, add, load_data, read
 from safetensors.torch import save_file
 
 from memspike.integer import IntType
-from memspike.pixels import to_counts
+from memspike.pixels import PixelCode
 from memspike.trainer import RECIPES
 from memspike.trainer.loop import Stage
 
@@ -67,7 +67,7 @@ def theirs(floating: Floating, bits: int, scales: str) -> Row:
     plain = Stage("counts", epochs, recipe.finetune_learning_rate)
     folder.mkdir(parents=True, exist_ok=True)
     kind, train, test = IntType(bits), floating.data.train, floating.data.test
-    counts, test_counts = (to_counts(split.images, kind).astype(np.uint8) for split in (train, test))
+    counts, test_counts = (PixelCode().counts(split.images, kind).astype(np.uint8) for split in (train, test))
     np.savez(folder / "data.npz", images=counts, labels=train.labels, test=test_counts)
     save_file({name: value.contiguous() for name, value in floating.state.items()}, folder / "state.safetensors")
     shift = recipe.shift if recipe.shift is not None else -(-train.images.shape[-1] // 16)

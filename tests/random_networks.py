@@ -8,7 +8,7 @@ import torch
 
 from memspike.integer import Integers, IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
-from memspike.pixels import DITHERS
+from memspike.pixels import DITHERS, PixelCode
 
 
 def random_network(rng: np.random.Generator, kind: str = "any") -> QuantizedNetwork:
@@ -33,11 +33,13 @@ def random_network(rng: np.random.Generator, kind: str = "any") -> QuantizedNetw
         QuantizedLayer("join", "concat", ("left", "right")),
         make.layer("last", "dense", "join", (make.between(2, 5), 7), None, 1.0),
     ]
-    return QuantizedNetwork("random", (channels, 6, 6), image, make.scale(), tuple(layers), {"seed": 1}, int(rng.choice(DITHERS)))
+    return QuantizedNetwork(
+        "random", (channels, 6, 6), image, make.scale(), tuple(layers), {"seed": 1}, PixelCode(int(rng.choice(DITHERS)), make.between(1, 4))
+    )
 
 
 def real_counts(network: QuantizedNetwork, images: Integers) -> dict[str, Any]:
-    """Every layer's counts `[n, ...]`, computed from its docstring in Fractions; the scores as Fractions."""
+    """Every layer's counts `[n, ...]` for whole counts of pixels, computed from its docstring in Fractions; the scores as Fractions."""
     values: dict[str, Any] = {"image": images}
     scales = {"image": Fraction(network.input_scale)}
     for layer in network.layers:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memspike.integer import Integers, IntType
 from memspike.ops import Add, Charge, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, Slice, SumPool2d, TensorType
-from memspike.pixels import DITHERS
+from memspike.pixels import DITHERS, PixelCode
 from memspike.program import Program
 
 MAX_VALUES = 300  # elements of one value; keeps evaluating a program a matter of milliseconds
@@ -33,8 +33,15 @@ def random_program(rng: np.random.Generator, num_steps: int = 4, *, symmetric_we
         step = _STEPS[int(rng.integers(len(_STEPS)))]
         step(draft)
     output = _scores(draft)
-    dither = int(rng.choice(DITHERS)) if len(shape) == 3 else 0
-    return Program("random", "image", draft.types["image"], tuple(draft.ops), output, dither=dither)
+    return Program("random", "image", draft.types["image"], tuple(draft.ops), output, pixels=_pixel_code(draft.types["image"], rng))
+
+
+def _pixel_code(image: TensorType, rng: np.random.Generator) -> PixelCode:
+    """One that images of this shape may have."""
+    if len(image.shape) != 3:
+        return PixelCode()
+    lines = [lines for lines in range(1, image.shape[0] + 1) if image.shape[0] % lines == 0 and lines * image.type.max <= 255]
+    return PixelCode(int(rng.choice(DITHERS)), int(rng.choice(lines)))
 
 
 def images_for(program: Program, seed: int, n: int) -> Integers:

@@ -10,7 +10,7 @@ import pytest
 from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
 from memspike.ops import Add, Charge, Concat, Conv2d, Dense, Fire, Flatten, Op, Slice, TensorType
-from memspike.pixels import DITHERS
+from memspike.pixels import DITHERS, PixelCode
 from memspike.program import MAX_ELEMENTS, Program, fired_by
 
 U4, I4 = IntType(4), IntType(4, signed=True)
@@ -105,7 +105,7 @@ def test_any_other_number_changes_the_digest(index: int, change: dict[str, Any])
 
 def test_another_input_or_output_changes_the_digest() -> None:
     assert replace(PROGRAM, input_type=TensorType((2, 3, 3), IntType(3))).digest() != PROGRAM.digest()
-    assert len({replace(PROGRAM, dither=dither).digest() for dither in DITHERS}) == len(DITHERS)
+    assert len({replace(PROGRAM, pixels=PixelCode(dither, lines)).digest() for dither in DITHERS for lines in (1, 2)}) == 2 * len(DITHERS)
     ops = (Add("a", ("image",), U4), Add("b", ("image",), U4), Add("c", ("a", "b"), U4))
     two = Program("two", "image", TensorType((2,), U4), ops, "c")
     swapped = replace(two, ops=(*ops[:2], Add("c", ("a", "a"), U4), Add("d", ("b", "c"), U4)), output="d")
@@ -178,9 +178,11 @@ LINE5 = "line 5: 'conv: u4[2, 4, 2] = fire(conv.sum) threshold=[2]@"
 BROKEN = [
     ("memspike program 1", "memspike program 2", "line 1: begins with 'memspike program 2'; expected 'memspike program 1'"),
     ("name small", "nom small", "line 2: 'nom small'; expected 'name ...'"),
-    ("= input", "= output", "line 3: 'image: u4[2, 3, 3] = output'; expected '<name>: <type>[<shape>] = input', dither=<number> behind it or nothing"),
-    ("= input", "= input dither=x", "line 3: 'image: u4[2, 3, 3] = input dither=x'; expected '<name>: <type>[<shape>] = input', dither="),
-    ("= input", "= input dither=3", "program small: has dither 3 for images u4[2, 3, 3]; known are 0, 1, 2, 4, for channels, rows and columns"),
+    ("= input", "= output", "line 3: 'image: u4[2, 3, 3] = output'; expected '<name>: <type>[<shape>] = input'"),
+    ("= input", "= input dither=x", "line 3: ' dither=x' says nothing of pixels; expected ' dither=<number>', ' lines=<number>', both or nothing"),
+    ("= input", "= input dither=3", "line 3: unknown dither 3\n  known are: 0, 1, 2, 4 (0 for none)"),
+    ("= input", "= input lines=3", "program small: images of shape [2, 3, 3] cannot be counted with lines=3"),
+    ("= input", "= input lines=18", "program small: 18 lines of 4 bits count 271 levels, a pixel has 256\n  at most 17 lines of 4 bits are of use"),
     ("u4[2, 3, 3]", "u0[2, 3, 3]", "line 3: 'u0[2, 3, 3]' is no type"),
     ("u4[2, 3, 3]", "u4[2 3, 3]", "line 3: 'u4[2 3, 3]' is no type"),
     ("flatten(conv)", "flatten(conv) start=1", "line 6: flatten needs the fields , each once"),

@@ -21,6 +21,7 @@ from memspike.files import write_text
 from memspike.integer import Integers
 from memspike.mapper import map as map_program
 from memspike.network import Grid, QuantizedNetwork
+from memspike.pixels import PixelCode
 from memspike.program import Program, fired_by
 from memspike.reporter import Design, Report, report
 from memspike.result import Encoder
@@ -53,6 +54,7 @@ class Order:
     layer_bits: tuple[tuple[str, int | None, int | None], ...] = ()
     grid: Grid = "symmetric"
     dither: int = 0
+    image_lines: int = 1
     weights: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -193,7 +195,7 @@ def start_training(order: Order, data: datasets.Dataset, folder: Path | None, li
         raise TrainingError("a time after writing is given, and no cells to train for", cure="name them with --for-cells, or leave --for-time out")
     model = trainer.load_model(order.model, data.train.images.shape[1], len(data.classes), order.seed)
     recipe = trainer.recipe_for(model) if order.method == "default" else trainer.Recipe.liu2018()
-    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid, order.dither)
+    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid, PixelCode(order.dither, order.image_lines))
     pretrained = trainer.load_weights(Path(order.weights)) if order.weights else None
     return trainer.Training(
         model, data, name=order.model.replace(":", "."), bits=bits, recipe=replace(recipe, **order.changes), seed=order.seed,
@@ -258,7 +260,7 @@ def _summary(
     return {
         "accuracy": {"fp32": trained.accuracy_fp32, **walker.accuracy},
         "num_test_images": len(data.test.labels),
-        "bits": {"activation": order.activation_bits, "weight": order.weight_bits, "image": program.input_type.type.bits, "dither": program.dither},
+        "bits": {"activation": order.activation_bits, "weight": order.weight_bits, "image": program.input_type.type.bits, **asdict(program.pixels)},
         "chip": pairs[0][0].mapping.chip.name,
         **first,
         "checks": {**walker.checks, "predictions_changed_by_compiling": changed},

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspike.integer import Integers, IntType, frozen
+from memspike.pixels import PixelCode
 
 Grid = Literal["symmetric", "liu2018"]
 Kind = Literal["conv2d", "dense", "average_pool", "max_pool", "add", "concat", "flatten"]
@@ -51,7 +52,8 @@ class QuantizedNetwork:
     """A trained network of counts: `layers` in order, the last one giving the scores.
 
     `input_shape` is one image, `[channels, height, width]`; `input_type` and `input_scale` say how a count stands for a pixel in 0..1,
-    `dither` how pixels were rounded to counts (see `memspike.pixels`).
+    and `pixels` how
+    they are counted: with several lines, `input_type` is that of one, and a count the sum of all.
     `notes` hold what training knows (accuracies, data set, seed, conversions, histograms) as JSON-able values.
     """
 
@@ -61,7 +63,7 @@ class QuantizedNetwork:
     input_scale: float
     layers: tuple[QuantizedLayer, ...]
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    dither: int = 0
+    pixels: PixelCode = PixelCode()
 
     def __repr__(self) -> str:
         return f"<QuantizedNetwork {self.name}: {len(self.layers)} layers, images {self.input_type}{list(self.input_shape)}>"

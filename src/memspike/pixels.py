@@ -1,36 +1,90 @@
-"""Pixels become counts: of M bits, rounded half up, or by an ordered dither whose errors cancel among neighbours."""
+"""Pixels become counts: of M bits each, rounded half up or by an ordered dither, on one line or several."""
+
+import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
 
 DITHERS = (0, 1, 2, 4)
+_TEXT = re.compile(r"(?: dither=([0-9]{1,3}))?(?: lines=([0-9]{1,3}))?")
 
 
-def to_counts(pixels: NDArray[np.uint8], image_type: IntType, dither: int = 0) -> Integers:
-    """Pixels 0..255 as counts, int64 of the same shape: `floor(pixel / 255 * max + r)`, computed in integers so that it is exact.
+@dataclass(frozen=True, slots=True)
+class PixelCode:
+    """How the pixels of an image become counts; the same for all images of a program.
 
-    Without dither, r is 1/2 everywhere. With a `dither` of p, `pixels` are `[..., channels, rows, columns]`, and r runs evenly through
-    0..1 over a pattern of p x p pixels and all channels (the matrices of Bayer 1973, shifted from channel to channel), so that
-    neighbours that see one light do not all round it one way. Black stays 0 and white `max`.
+    A pixel 0..255 on L `lines` counts `n = floor(pixel / 255 * L * max + r)` in all, where `max` is the highest count of one line, and line j carries
+    `(n + j) // L` of it. Without `dither`, r is 1/2 everywhere. With a dither of p it runs evenly through 0..1 over a pattern of p x p pixels and all
+    channels (the matrices of Bayer 1973, shifted from channel to channel), so that neighbours that see one light do not all round it one way.
+    Black is 0 and white `max`, whatever the code. Raises ProgramError for a dither that is unknown or a number of lines below 1.
     """
-    factor, addend, divisor = rounding(pixels.shape[-3:], image_type, dither)
-    return (pixels.astype(np.int64) * factor + addend) // divisor
 
+    dither: int = 0
+    lines: int = 1
 
-def rounding(shape: tuple[int, ...], image_type: IntType, dither: int = 0) -> tuple[int, Integers, int]:
-    """Integers such that `count = (pixel * factor + addend) // divisor`; `addend` is a number, or with dither one for each pixel of `shape`
-    [channels, rows, columns]."""
-    if not dither:
-        return 2 * image_type.max, np.array(255), 510
-    channels, rows, columns = shape
-    pattern = np.tile(_bayer(dither), (-(-rows // dither), -(-columns // dither)))[:rows, :columns]
-    channel = np.arange(channels).reshape(-1, 1, 1)
-    places = channels * dither**2
-    # Each channel takes the pattern as far along as it is among the channels, so that those of one pixel lie evenly apart too.
-    rank = channels * ((pattern + channel * dither**2 // channels) % dither**2) + channel
-    return 2 * places * image_type.max, 255 * (2 * rank + 1), 510 * places
+    def __post_init__(self) -> None:
+        if self.dither not in DITHERS:
+            raise ProgramError(f"unknown dither {self.dither}", cure=f"known are: {', '.join(map(str, DITHERS))} (0 for none)")
+        if self.lines < 1:
+            raise ProgramError(f"an image has 1 line for a pixel or more, not {self.lines}")
+
+    def most(self, line: IntType) -> int:
+        """The highest count of a pixel, all its lines together, each of the type `line`. Raises ProgramError where that is more than pixels have levels."""
+        most = self.lines * line.max
+        if self.lines > 1 and most > 255:
+            what = f"{self.lines} lines of {line.bits} bits count {most + 1} levels, a pixel has 256"
+            raise ProgramError(what, cure=f"at most {max(1, 255 // line.max)} lines of {line.bits} bits are of use")
+        return most
+
+    def counts(self, pixels: NDArray[np.uint8], line: IntType) -> Integers:
+        """The counts of images `[n, channels, rows, columns]`, int64 `[n, channels * lines, rows, columns]`: all lines of a channel, then the next's.
+
+        Without dither and further lines, images of any shape keep it. Computed in integers, so exact.
+        """
+        factor, addend, divisor = self.rounding(pixels.shape[1:], line)
+        return self.on_lines((pixels.astype(np.int64) * factor + addend) // divisor)
+
+    def on_lines(self, counts: Integers) -> Integers:
+        """Whole counts of pixels `[n, channels, rows, columns]` as what each line carries, `[n, channels * lines, rows, columns]`; they sum up to them."""
+        if self.lines == 1:
+            return counts
+        return ((counts[:, :, None] + np.arange(self.lines).reshape(-1, 1, 1)) // self.lines).reshape(len(counts), -1, *counts.shape[2:])
+
+    def rounding(self, shape: tuple[int, ...], line: IntType) -> tuple[int, Integers, int]:
+        """Integers such that all lines of a pixel count `(pixel * factor + addend) // divisor` together; `addend` is a number, or with dither one for each
+        pixel of `shape` [channels, rows, columns]."""
+        if not self.dither:
+            return 2 * self.most(line), np.array(255), 510
+        (channels, rows, columns), size = shape, self.dither
+        pattern = np.tile(_bayer(size), (-(-rows // size), -(-columns // size)))[:rows, :columns]
+        channel = np.arange(channels).reshape(-1, 1, 1)
+        # Each channel takes the pattern as far along as it is among the channels, so that those of one pixel lie evenly apart too.
+        rank = channels * ((pattern + channel * size**2 // channels) % size**2) + channel
+        places = channels * size**2
+        return 2 * places * self.most(line), 255 * (2 * rank + 1), 510 * places
+
+    def check(self, line: IntType, shape: tuple[int, ...]) -> None:
+        """Raises ProgramError unless images of counts of the type `line` and `shape`, as a program takes them, can come of this code."""
+        self.most(line)
+        if self != PixelCode() and (len(shape) != 3 or shape[0] % self.lines):
+            what = f"images of shape {list(shape)} cannot be counted with{self}"
+            raise ProgramError(what, cure="they need rows, columns, and the lines of each channel one after the other")
+
+    def __str__(self) -> str:
+        """As a program's text has it behind `input`: nothing where every pixel rounds half up on one line."""
+        return f" dither={self.dither}" * (self.dither > 0) + f" lines={self.lines}" * (self.lines > 1)
+
+    @classmethod
+    def parse(cls, text: str) -> "PixelCode":
+        """The inverse of `str`; raises ProgramError for anything else."""
+        match = _TEXT.fullmatch(text)
+        if not match:
+            raise ProgramError(f"{text[:40]!r} says nothing of pixels; expected ' dither=<number>', ' lines=<number>', both or nothing")
+        return cls(int(match[1] or 0), int(match[2] or 1))
 
 
 def _bayer(size: int) -> Integers:

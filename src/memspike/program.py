@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
 from memspike.ops import OPS, Fire, Op, Pair, TensorType
-from memspike.pixels import DITHERS, to_counts
+from memspike.pixels import PixelCode
 
 VERSION = 1
 MAX_OPS = 100_000
@@ -28,8 +28,8 @@ class Program:
     """An exact integer network: `input`, then `ops` in order, and the value named `output` as the scores.
 
     A program that exists is right: names, shapes, types and the absence of overflow are checked when it is
-    made (ProgramError names the first thing wrong). `notes` (how it was trained, say) do not change its meaning. `dither` says how
-    pixels become the counts of the input (see `memspike.pixels`).
+    made (ProgramError names the first thing wrong). `notes` (how it was trained, say) do not change its meaning. `pixels` says how
+    those of an image become the counts of the input.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Program:
     ops: tuple[Op, ...]
     output: str
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    dither: int = 0
+    pixels: PixelCode = PixelCode()
     types: Mapping[str, TensorType] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,8 +67,8 @@ class Program:
         return values
 
     def count_pixels(self, images: NDArray[np.uint8]) -> Integers:
-        """The images that the program takes, int64 `[n, ...]`, of pixels 0..255."""
-        return to_counts(images, self.input_type.type, self.dither)
+        """The images that the program takes, int64 `[n, ...]`, of pixels 0..255 `[n, channels, rows, columns]`."""
+        return self.pixels.counts(images, self.input_type.type)
 
     def check_images(self, images: Integers) -> Integers:
         """The images as int64 `[n, ...]`, if they are integers of the input's shape and range."""
@@ -87,13 +87,13 @@ class Program:
     def digest(self) -> str:
         """SHA-256 of the meaning: equal programs have equal digests, whatever their values are called."""
         alias = {name: f"v{i}" for i, name in enumerate(self.types)}
-        lines = [f"memspike program {VERSION}", f"v0: {self.input_type} = input{_dithered(self.dither)}"]
+        lines = [f"memspike program {VERSION}", f"v0: {self.input_type} = input{self.pixels}"]
         lines += [_line(op, self.types[op.out], alias, digits=64) for op in self.ops]
         return hashlib.sha256("\n".join([*lines, f"return {alias[self.output]}"]).encode()).hexdigest()
 
     def __str__(self) -> str:
         same = {name: name for name in self.types}
-        lines = [f"memspike program {VERSION}", f"name {self.name}", f"{self.input}: {self.input_type} = input{_dithered(self.dither)}"]
+        lines = [f"memspike program {VERSION}", f"name {self.name}", f"{self.input}: {self.input_type} = input{self.pixels}"]
         lines += [_line(op, self.types[op.out], same, digits=16) for op in self.ops]
         return "\n".join([*lines, f"return {self.output}"]) + "\n"
 
@@ -118,16 +118,16 @@ class Program:
         if len(lines) > MAX_OPS:
             raise ProgramError(f"has {len(lines)} lines; at most {MAX_OPS} are read")
         name = _after("name ", lines[1], 2)
-        head = re.fullmatch(r"(\S+): (\S+\[[\d, ]*\]) = input(?: dither=(\d))?", lines[2])
+        head = re.fullmatch(r"(\S+): (\S+\[[\d, ]*\]) = input( .*)?", lines[2])
         if not head:
-            raise ProgramError(f"{lines[2][:60]!r}; expected '<name>: <type>[<shape>] = input', dither=<number> behind it or nothing", where="line 3")
+            raise ProgramError(f"{lines[2][:60]!r}; expected '<name>: <type>[<shape>] = input'", where="line 3")
         ops: list[Op] = []
         written = {head[1]: _tensor_type(head[2], 3)}
         for number, line in enumerate(lines[3:-1], start=4):
             op, type = _parse_line(line, number, constants)
             ops.append(op)
             written[op.out] = type
-        program = cls(name, head[1], written[head[1]], tuple(ops), _after("return ", lines[-1], len(lines)), dict(notes or {}), int(head[3] or 0))
+        program = cls(name, head[1], written[head[1]], tuple(ops), _after("return ", lines[-1], len(lines)), dict(notes or {}), _pixel_code(head[3] or ""))
         for number, (value, type) in enumerate(written.items(), start=3):
             if program.types[value] != type:
                 raise ProgramError(f"{value} is written as {type}, but its op gives {program.types[value]}", where=f"line {number}")
@@ -150,9 +150,10 @@ def _infer_types(program: Program) -> dict[str, TensorType]:
             raise ProgramError(f"{name!r} is no name; letters, digits, '_', '.' and '-' are, up to 200", where=where)
     if program.input_type.type.signed or not program.input_type.shape or min(program.input_type.shape) < 1:
         raise ProgramError(f"takes unsigned counts of a shape without empty axes, not {program.input_type}", where=where)
-    if program.dither not in DITHERS or (program.dither and len(program.input_type.shape) != 3):
-        known = ", ".join(map(str, DITHERS))
-        raise ProgramError(f"has dither {program.dither} for images {program.input_type}; known are {known}, for channels, rows and columns", where=where)
+    try:
+        program.pixels.check(program.input_type.type, program.input_type.shape)
+    except ProgramError as error:
+        raise ProgramError(error.what, where=where, cure=error.cure) from error
     types = {program.input: program.input_type}
     for op in program.ops:
         if op.out in types:
@@ -178,8 +179,11 @@ def _line(op: Op, type: TensorType, names: Mapping[str, str], digits: int) -> st
     return f"{names[op.out]}: {type} = {op.word}({', '.join(names[i] for i in op.inputs)}){''.join(arrays + numbers)}"
 
 
-def _dithered(dither: int) -> str:
-    return f" dither={dither}" if dither else ""
+def _pixel_code(text: str) -> PixelCode:
+    try:
+        return PixelCode.parse(text)
+    except ProgramError as error:
+        raise ProgramError(error.what, where="line 3", cure=error.cure) from error
 
 
 def _literal(value: Any) -> str:

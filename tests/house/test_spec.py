@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from memspike.compiler import SplitPartialSums
 from memspike.integer import Integers, IntType
 from memspike.ops import OPS
-from memspike.pixels import DITHERS, to_counts
+from memspike.pixels import DITHERS, PixelCode
 from memspike.program import Program
 from memspike.storage import save
 from random_programs import images_for, programs
@@ -70,15 +70,18 @@ def test_a_saved_file_is_laid_out_as_the_page_says(program: Program, tmp_path_fa
     assert path.read_bytes()[35:99].decode() == metadata["sha256"]
 
 
-@given(st.integers(1, 8), st.sampled_from(DITHERS[1:]), st.integers(1, 5), st.integers(0, 1000))
-def test_pixels_are_dithered_as_the_page_says(bits: int, p: int, num_channels: int, seed: int) -> None:
+@given(st.integers(1, 6), st.sampled_from(DITHERS[1:]), st.integers(1, 4), st.integers(1, 5), st.integers(0, 1000))
+def test_pixels_are_counted_as_the_page_says(bits: int, p: int, lines: int, num_channels: int, seed: int) -> None:
     bayer = {int(size): np.array(eval(matrix)) for size, matrix in re.findall(r"`bayer\[(\d)\] = (\[[\d, \[\]]*\])`", PAGE)}  # noqa: S307  the page's own numbers
-    rank, (count,) = re.findall(r"rank  = (.*)", PAGE)[0], re.findall(r"\) = (\(2 \* C.*)", PAGE)
+    rank, whole, dithered, line = (re.search(rf"^    {name} = (?:floor.* = )?(.*)$", PAGE, re.MULTILINE)[1] for name in ("rank", "n", "n ", "count"))  # type: ignore[index]
     pixels = np.random.default_rng(seed).integers(0, 256, (3, num_channels, 9, 6), dtype=np.uint8)
     c, i, j = np.indices(pixels.shape[1:])
-    names = {"C": num_channels, "p": p, "c": c, "i": i, "j": j, "pixel": pixels.astype(int), "max": 2**bits - 1}
+    names = {"C": num_channels, "p": p, "c": c, "i": i, "j": j, "pixel": pixels.astype(int), "max": 2**bits - 1, "L": lines}
     ranks = eval(rank.replace("bayer[p][i % p][j % p]", "bayer"), {**names, "bayer": bayer[p][i % p, j % p]})  # noqa: S307
-    np.testing.assert_array_equal(to_counts(pixels, IntType(bits), p), eval(count, {**names, "rank": ranks}))  # noqa: S307
+    for dither, formula in ((0, whole), (p, dithered)):
+        n = eval(formula, {**names, "rank": ranks})  # noqa: S307
+        wanted = np.stack([eval(line, {"n": n, "l": l, "L": lines}) for l in range(lines)], axis=2).reshape(3, -1, 9, 6)  # noqa: S307, E741
+        np.testing.assert_array_equal(PixelCode(dither, lines).counts(pixels, IntType(bits)), wanted)
 
 
 def test_every_op_and_number_stands_in_the_table() -> None:

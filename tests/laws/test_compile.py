@@ -23,9 +23,10 @@ def test_a_program_counts_what_the_real_network_computes(kind: str, seed: int) -
     rng = np.random.default_rng(seed)
     network = random_network(rng, kind)
     program = compile(network)
-    images = rng.integers(0, network.input_type.max + 1, (4, *network.input_shape))
-    images[0], images[1] = 0, network.input_type.max
-    expected, values = real_counts(network, images), program.evaluate_all(images)
+    most = network.pixels.most(network.input_type)
+    images = rng.integers(0, most + 1, (4, *network.input_shape))
+    images[0], images[1] = 0, most
+    expected, values = real_counts(network, images), program.evaluate_all(network.pixels.on_lines(images))
     for layer in network.layers[:-1]:
         np.testing.assert_array_equal(values[layer.name], expected[layer.name], err_msg=layer.name)
     _same_order(values["scores"], expected["last"])

@@ -19,7 +19,7 @@ notes = st.dictionaries(st.text(), st.recursive(plain, lambda inner: st.lists(in
 @settings(max_examples=60)
 @given(programs(), notes)
 def test_a_program_comes_back_from_its_file(program: Program, notes: dict) -> None:
-    program = Program(program.name, program.input, program.input_type, program.ops, program.output, notes, program.dither)
+    program = Program(program.name, program.input, program.input_type, program.ops, program.output, notes, program.pixels)
     with tempfile.TemporaryDirectory() as folder:
         path = storage.save(program, Path(folder) / "p.safetensors")
         back = storage.load(path, Program)

@@ -25,7 +25,7 @@ def test_reading_undoes_writing(program: Program, seed: int) -> None:
 def test_names_do_not_change_the_digest(program: Program) -> None:
     name = {old: f"renamed-{i}" for i, old in enumerate(program.types)}
     ops = tuple(replace(op, out=name[op.out], inputs=tuple(name[i] for i in op.inputs)) for op in program.ops)
-    other = Program("another", name[program.input], program.input_type, ops, name[program.output], dither=program.dither)
+    other = Program("another", name[program.input], program.input_type, ops, name[program.output], pixels=program.pixels)
     assert other.digest() == program.digest() and str(other) != str(program)
 
 

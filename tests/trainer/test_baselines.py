@@ -9,7 +9,6 @@ import torch
 
 from memspike.compiler import compile
 from memspike.errors import TrainingError
-from memspike.pixels import to_counts
 from memspike.trainer import signals
 from memspike.trainer.baselines import direct, dynamic_fixed_point
 from memspike.trainer.bits import Bits
@@ -92,7 +91,8 @@ def test_eight_bits_of_fixed_point_lose_next_to_nothing_and_the_net_stays() -> N
         real = net(x)
     assert net.bits == Bits(None, None)
     network = dynamic_fixed_point(net, x, "fixed")
-    scores = compile(network).evaluate(to_counts(x.numpy(), network.input_type))
+    program = compile(network)
+    scores = program.evaluate(program.count_pixels(x.numpy()))
     margin = real.topk(2, 1).values
     clear = ((margin[:, 0] - margin[:, 1]) > 0.2 * real.std()).numpy()
     assert clear.sum() > 10 and (scores.argmax(1) == real.argmax(1).numpy())[clear].all()

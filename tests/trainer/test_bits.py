@@ -6,6 +6,7 @@ import pytest
 
 from memspike.errors import TrainingError
 from memspike.integer import IntType
+from memspike.pixels import PixelCode
 from memspike.trainer.bits import Bits
 
 
@@ -36,7 +37,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image": 0}, "image bits must lie between 2 and 8, got 0"),
     ({"overrides": (("fc", 1, None),)}, "fc (activation) bits must lie between 2 and 8, got 1"),
     ({"overrides": (("fc", None, 16),)}, "fc (weight) bits must lie between 2 and 8, got 16"),
-    ({"dither": 3}, "unknown dither 3\n  known are: 0, 1, 2, 4 (0 for none)"),
+    ({"pixels": PixelCode(lines=18)}, "18 lines of 4 bits count 271 levels, a pixel has 256\n  at most 17 lines of 4 bits are of use"),
     ({"grid": "log"}, "unknown weight grid 'log'\n  grids: symmetric, liu2018"),
     (
         {"activation": None, "overrides": (("fc", 4, None),)},

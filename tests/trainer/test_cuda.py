@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from memspike.compiler import compile
-from memspike.pixels import to_counts
 from memspike.trainer import Bits, Recipe, Training
 from memspike.trainer import loop as loop_of
 from memspike.trainer import signals as signals_of
@@ -128,7 +127,7 @@ def test_a_training_on_any_device_changes_no_prediction_and_comes_again(device: 
         training = Training(model, data, bits=Bits(3, 3), recipe=recipe, device=device)
         net = training.counts(training.floating())
         program = compile(training.freeze(net))
-        scores = program.evaluate(to_counts(data.test.images, program.input_type.type))
+        scores = program.evaluate(program.count_pixels(data.test.images))
         assert np.array_equal(scores.argmax(1), training.predictions(net))
         digests.append(program.digest())
     assert digests[0] == digests[1] and len(made) == 6 * (device == "cuda")

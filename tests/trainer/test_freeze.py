@@ -11,7 +11,6 @@ from memspike.compiler import compile
 from memspike.errors import TrainingError
 from memspike.integer import IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
-from memspike.pixels import to_counts
 from memspike.trainer.bits import Bits
 from memspike.trainer.freeze import freeze
 from memspike.trainer.net import Net
@@ -86,7 +85,7 @@ def test_the_norm_of_the_scores_goes_into_their_weights() -> None:
     with torch.no_grad():
         wanted = model.eval()(x.float() / 255).numpy()
     assert scores.weight is not None
-    acc = to_counts(x.numpy(), network.input_type).reshape(6, -1) @ scores.weight.T
+    acc = network.pixels.counts(x.numpy(), network.input_type).reshape(6, -1) @ scores.weight.T
     np.testing.assert_allclose(acc * scores.weight_scale * network.input_scale + scores.offset, wanted, atol=0.02 * np.abs(wanted).max())
 
 
@@ -113,7 +112,8 @@ def test_scores_of_a_single_place_are_dense(last: nn.Module, dropout: bool) -> N
     flat, scores = network.layers[-2:]
     assert (flat.kind, flat.inputs, scores.kind, scores.inputs) == ("flatten", ("0",), "dense", (flat.name,))
     assert len(layers) == 3 and scores.activation_type is None
-    values = compile(network).evaluate_all(to_counts(images().numpy(), network.input_type))
+    program = compile(network)
+    values = program.evaluate_all(program.count_pixels(images().numpy()))
     with torch.no_grad():
         real = net(images()).double().numpy()
     assert scores.gain is not None and scores.offset is not None

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from memspike.errors import ModelError, TrainingError
 from memspike.integer import IntType
-from memspike.pixels import to_counts
+from memspike.pixels import PixelCode
 from memspike.trainer import between
 from memspike.trainer.bits import Bits
 from memspike.trainer.models import MODELS
@@ -223,7 +223,7 @@ def test_one_neuron_by_hand() -> None:
     for layer in net.layers[1::2]:
         net.set_weight_scale(layer, 0.25)
     x = torch.tensor([[[[255, 128], [40, 7]]]], dtype=torch.uint8)
-    counts = to_counts(x.numpy(), IntType(3))
+    counts = PixelCode().counts(x.numpy(), IntType(3))
     assert counts.ravel().tolist() == [7, 4, 1, 0]
     # weights 2, -1, 3, 0: the sum is 2 * 7 - 4 + 3 = 13; real 13 / 7 * 0.25 + 0.1 = 0.564; count round(4.514) = 5; score 5 * 0.125
     with torch.no_grad():
@@ -268,7 +268,7 @@ def test_a_near_tie_falls_where_exact_arithmetic_has_it_fall() -> None:
     net = net_of(nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(1, 2)), (1, 2, 2))
     net.set_bits(Bits(4, 4))
     x = torch.tensor([[[[17, 17], [0, 0]]]], dtype=torch.uint8)
-    assert to_counts(x.numpy(), IntType(4)).ravel().tolist() == [1, 1, 0, 0]
+    assert PixelCode().counts(x.numpy(), IntType(4)).ravel().tolist() == [1, 1, 0, 0]
     step = float(np.float32(1 / 15))
     assert step > 1 / 15
     net.set_step("0", step)

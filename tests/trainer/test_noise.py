@@ -7,11 +7,13 @@ import torch
 from devices import chip, device, law, number, stuck
 from memspike import datasets
 from memspike.mapper import map as map_program
+from memspike.pixels import PixelCode
 from memspike.simulator import written
-from memspike.trainer import Bits, Hardening, Recipe, Training
+from memspike.trainer import Bits, Hardening, Recipe, Training, weights
 from memspike.trainer.layers import Layer
 from memspike.trainer.models import DigitsNet
 from memspike.trainer.noise import DeviceNoise
+from random_models import counted
 from small_programs import one_dense
 
 NOISY = device(programming=law("constant", std=0.12))
@@ -39,6 +41,28 @@ def test_training_sees_the_errors_that_chips_have(cell):
         a, b = found[:, weight == k], seen[:, weight == k]
         assert b.mean() == pytest.approx(a.mean(), abs=5 * a.std() / np.sqrt(a.size) * 1.5 + 0.02)
         assert b.std() == pytest.approx(a.std(), rel=0.25, abs=0.02)  # stuck cells are few and far off
+
+
+def test_pixels_on_several_lines_have_cells_on_each():
+    """No error, no difference; and of errors that are each cell's own, three lines average out the root of three."""
+    bits, images = Bits(2, 4, pixels=PixelCode(lines=3)), torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+    net = counted(DigitsNet(), bits, images)
+    first, x = net.layers[0], net._image(images)
+    meant = net.accumulate(first, x)
+    net.noise = lambda largest: noise(device(), largest)
+    assert torch.equal(net.accumulate(first, x), meant)
+
+    @torch.no_grad()
+    def spread(lines: int) -> float:
+        net.set_bits(Bits(2, 4, 2 if lines > 1 else 4, pixels=PixelCode(lines=lines)))
+        weights.set_scales(net, clustering=True)
+        scale, x = (15 if lines == 1 else 9), torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+        net.noise = None
+        meant = net.accumulate(first, net._image(x)) / scale
+        net.noise = lambda largest: noise(NOISY, largest)
+        return float(torch.stack([net.accumulate(first, net._image(x)) / scale - meant for _ in range(200)]).std())
+
+    assert spread(3) == pytest.approx(spread(1) / np.sqrt(3), rel=0.1)
 
 
 def test_slices_weigh_as_much_as_their_place():

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from memspike.compiler import compile
 from memspike.errors import DataError, FileRefused, MemspikeError, ModelError, TrainingError
-from memspike.pixels import to_counts
 from memspike.trainer import MODELS, RECIPES, Bits, Recipe, Training, load_model, load_weights, recipe_for, torch_build, train
 from memspike.trainer.net import Net
 from memspike.trainer.recipe import Regularizer
@@ -52,12 +51,13 @@ def test_a_training_tells_what_it_did() -> None:
     network = training.freeze(net)
     notes = json.loads(json.dumps(network.notes, allow_nan=False))
     assert network.name == "small" and notes["data"] == {"name": "noise", "source": "random numbers", "digest": "0", "num_train": 96, "num_test": 32}
-    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, "dither": 0, "grid": "symmetric", "overrides": [["0", 4, None]]}
+    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, "dither": 0, "lines": 1, "grid": "symmetric", "overrides": [["0", 4, None]]}
     assert [(row["stage"], row["epoch"]) for row in notes["curves"]] == [("float", 1), ("convergence", 1), ("counts", 1)]
     assert notes["recipe"] == SHORT.describe() and notes["seed"] == 4 and not notes["pretrained"] and len(notes["conversion"]) == 8
     assert [row["layer"] for row in notes["signals"]] == ["0", "5"] and [row["layer"] for row in notes["weights"]] == ["0", "5", "7"]
     assert {str(type) for type in net.types.values()} == {"u5", "u4", "u3", "i4"}
-    scores = compile(network).evaluate(to_counts(data.test.images, network.input_type))
+    program = compile(network)
+    scores = program.evaluate(program.count_pixels(data.test.images))
     np.testing.assert_array_equal(training.predictions(net), scores.argmax(1))
     assert notes["accuracy_training_forward"] == pytest.approx(float((scores.argmax(1) == data.test.labels).mean()))
 
@@ -375,7 +375,7 @@ def test_whatever_the_precision_of_training_compiling_changes_no_prediction(prec
     training = Training(model_of(), data, bits=Bits(4, 4), recipe=dataclasses.replace(SHORT, precision=precision))
     net = training.counts(training.floating())
     program = compile(training.freeze(net))
-    found = program.evaluate(to_counts(data.test.images, program.input_type.type)).argmax(axis=1)
+    found = program.evaluate(program.count_pixels(data.test.images)).argmax(axis=1)
     assert (found == training.predictions(net)).all()
     assert training.all_notes()["precision"] == precision
 

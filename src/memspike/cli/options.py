@@ -85,6 +85,9 @@ Dither = Annotated[
         metavar="0|1|2|4", rich_help_panel="Bits", help="Round pixels to counts by an ordered dither over so many pixels and all channels; 0: half up."
     ),
 ]
+ImageLines = Annotated[
+    int, typer.Option(min=1, rich_help_panel="Bits", help="Lines that carry a pixel, each a count of --image-bits: more levels in the same window, more rows.")
+]
 Grid = Annotated[GridName, typer.Option(rich_help_panel="Bits", help="Weight grid: symmetric (up to 2^(N-1)-1) or liu2018 (up to 2^(N-1)).")]
 Weights = Annotated[
     Path | None, typer.Option(rich_help_panel="Network and data", help="State dict to start from: .safetensors, or a torch file of tensors only.")
@@ -120,11 +123,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 def training_order(
     *, model: Model = "digits_net", data: Data = "digits", bits: Bits = 4, activation_bits: ActivationBits = None, weight_bits: WeightBits = None,
-    image_bits: ImageBits = None, dither: Dither = 0, layer_bits: LayerBits = None, grid: Grid = GridName.symmetric, weights: Weights = None,
-    mean: Mean = None, std: Std = None, method: Method = MethodName.default, epochs: Epochs = None, convergence_epochs: ConvergenceEpochs = None,
-    finetune_epochs: FinetuneEpochs = None, batch_size: BatchSize = None, learning_rate: LearningRate = None, flip: Flip = None,
-    for_cells: ForCells = None, for_time: ForTime = None, hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu",
-    compiled: Compiled = False,
+    image_bits: ImageBits = None, dither: Dither = 0, image_lines: ImageLines = 1, layer_bits: LayerBits = None, grid: Grid = GridName.symmetric,
+    weights: Weights = None, mean: Mean = None, std: Std = None, method: Method = MethodName.default, epochs: Epochs = None,
+    convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None, batch_size: BatchSize = None,
+    learning_rate: LearningRate = None, flip: Flip = None, for_cells: ForCells = None, for_time: ForTime = None,
+    hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu", compiled: Compiled = False,
 ) -> "Order":  # fmt: skip
     """The part of an order that `run` and `train` share; its parameters are their options."""
     from memspike.line import Order
@@ -134,10 +137,10 @@ def training_order(
         "batch_size": batch_size, "learning_rate": learning_rate, "flip": flip,
     }  # fmt: skip
     return Order(
-        model=model, data=data, activation_bits=activation_bits or bits, weight_bits=weight_bits or bits, image_bits=image_bits,
-        dither=dither, layer_bits=_layer_bits(layer_bits), grid=grid.value, weights=str(weights) if weights else None, mean=_numbers(mean, "--mean"),
-        std=_numbers(std, "--std"), method=method.value, changes={k: v for k, v in changes.items() if v is not None}, seed=seed, device=device,
-        cells=for_cells, time=seconds(for_time), hardening_epochs=hardening_epochs, compiled=compiled,
+        model=model, data=data, activation_bits=activation_bits or bits, weight_bits=weight_bits or bits, image_bits=image_bits, dither=dither,
+        image_lines=image_lines, layer_bits=_layer_bits(layer_bits), grid=grid.value, weights=str(weights) if weights else None,
+        mean=_numbers(mean, "--mean"), std=_numbers(std, "--std"), method=method.value, changes={k: v for k, v in changes.items() if v is not None},
+        seed=seed, device=device, cells=for_cells, time=seconds(for_time), hardening_epochs=hardening_epochs, compiled=compiled,
     )  # fmt: skip
 
 

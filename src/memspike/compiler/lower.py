@@ -10,7 +10,7 @@ import numpy as np
 
 from memspike.compiler import thresholds
 from memspike.errors import ModelError
-from memspike.integer import IntType
+from memspike.integer import Integers, IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
 from memspike.ops import Add, Charge, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, SumPool2d, TensorType
 from memspike.program import Program
@@ -31,21 +31,29 @@ def lower(network: QuantizedNetwork) -> Program:
     for layer in network.layers:
         _LOWER[_checked(layer, draft).kind](layer, draft)
     output = draft.ops[-1].out
-    return Program(network.name, IMAGE, draft.types[IMAGE], tuple(draft.ops), output, {**network.notes, "compile": {"layers": draft.report}}, network.dither)
+    return Program(network.name, IMAGE, draft.types[IMAGE], tuple(draft.ops), output, {**network.notes, "compile": {"layers": draft.report}}, network.pixels)
 
 
 @dataclass
 class _Draft:
-    """A program in the making: for every value its type and, where it is counted, the real value of one count."""
+    """A program in the making: for every value its type and, where it is counted, the real value of one count.
+
+    `lines` are the values whose counts several lines carry, the image and what only rearranges it: how many, and how many elements of each lie between
+    one line and the next.
+    """
 
     network: QuantizedNetwork
     ops: list[Op] = field(default_factory=list[Op])
     types: dict[str, TensorType] = field(default_factory=dict[str, TensorType])
     scales: dict[str, float] = field(default_factory=dict[str, float])
+    lines: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     report: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def __post_init__(self) -> None:
-        self.types[IMAGE] = TensorType(self.network.input_shape, self.network.input_type)
+        lines, (channels, *size) = self.network.pixels.lines, self.network.input_shape
+        if lines > 1:
+            self.lines[IMAGE] = lines, 1
+        self.types[IMAGE] = TensorType((channels * lines, *size), self.network.input_type)
         self.scales[IMAGE] = _positive(self.network.input_scale, "input_scale", f"network {self.network.name}")
 
     def add(self, op: Op, scale: float | None = None) -> TensorType:
@@ -79,7 +87,7 @@ def _weighted(layer: QuantizedLayer, draft: _Draft) -> None:
     offset = _reals(layer, "offset", np.zeros(channels))
     if layer.activation_type is None and (gain[0] <= 0 or any(g != gain[0] for g in gain)):
         raise ModelError("scores need one positive gain for all classes", where=where, cure="fold the gains into the weights before they are quantised")
-    weight = layer.weight * np.sign(gain).astype(np.int64).reshape(-1, *[1] * (layer.weight.ndim - 1))
+    weight = _on_lines(layer, layer.weight, draft) * np.sign(gain).astype(np.int64).reshape(-1, *[1] * (layer.weight.ndim - 1))
     if not layer.weight_type.holds(int(weight.min(initial=0)), int(weight.max(initial=0))):
         raise ModelError(
             f"weights from {weight.min()} to {weight.max()}, the signs of the gains applied, do not fit {layer.weight_type}",
@@ -105,6 +113,17 @@ def _weighted(layer: QuantizedLayer, draft: _Draft) -> None:
     draft.note(layer, neurons, sum_type)
 
 
+def _on_lines(layer: QuantizedLayer, weight: Integers, draft: _Draft) -> Integers:
+    """The weights for each line of the inputs: the same for all lines of a count."""
+    lines, apart = draft.lines.get(layer.inputs[0], (1, 1))
+    if lines == 1:
+        return weight
+    if weight.shape[1] % apart or (apart > 1 and layer.groups > 1):
+        raise ModelError(f"reads parts of images on {lines} lines", where=f"layer {layer.name}", cure="train with one line for a pixel")
+    blocks = weight.reshape(len(weight), -1, apart, *weight.shape[2:])
+    return np.repeat(blocks, lines, axis=1).reshape(len(weight), -1, *weight.shape[2:])
+
+
 def _average_pool(layer: QuantizedLayer, draft: _Draft) -> None:
     """A sum over the window, then neurons that divide by the area (zeros padded count) and change to the layer's own step."""
     if layer.activation_type is None:
@@ -123,15 +142,25 @@ def _average_pool(layer: QuantizedLayer, draft: _Draft) -> None:
 
 
 def _max_pool(layer: QuantizedLayer, draft: _Draft) -> None:
+    _pass_lines(layer, draft)  # a line never counts less where the pixel counts more, so the maximum of each is that of the whole
     _same_type(layer, draft.add(MaxPool2d(layer.name, layer.inputs, layer.kernel, layer.stride, layer.padding), _common_scale(layer, draft)))
 
 
 def _flatten(layer: QuantizedLayer, draft: _Draft) -> None:
+    _pass_lines(layer, draft, apart=math.prod(draft.types[layer.inputs[0]].shape[1:]))
     _same_type(layer, draft.add(Flatten(layer.name, layer.inputs), _common_scale(layer, draft)))
 
 
 def _concat(layer: QuantizedLayer, draft: _Draft) -> None:
+    _pass_lines(layer, draft)
     _same_type(layer, draft.add(Concat(layer.name, layer.inputs), _common_scale(layer, draft)))
+
+
+def _pass_lines(layer: QuantizedLayer, draft: _Draft, apart: int = 1) -> None:
+    """What only rearranges counts hands on the lines that carry them."""
+    if layer.inputs[0] in draft.lines:
+        lines, before = draft.lines[layer.inputs[0]]
+        draft.lines[layer.name] = lines, apart * before
 
 
 def _add(layer: QuantizedLayer, draft: _Draft) -> None:
@@ -158,6 +187,9 @@ def _checked(layer: QuantizedLayer, draft: _Draft) -> QuantizedLayer:
     for name in layer.inputs:
         if name not in draft.scales:
             raise ModelError(f"reads {name!r}, which is neither {IMAGE!r} nor the counts of an earlier layer", where=where)
+    on_lines = {draft.lines.get(name, (1, 1)) for name in layer.inputs}
+    if on_lines != {(1, 1)} and (layer.kind in ("add", "average_pool") or len(on_lines) > 1):
+        raise ModelError(f"a {layer.kind} cannot read pixels on {max(on_lines)[0]} lines", where=where, cure="train with one line for a pixel")
     if len(layer.inputs) != 1 and layer.kind not in ("add", "concat"):
         raise ModelError(f"a {layer.kind} reads one value, got {len(layer.inputs)}", where=where)
     return layer

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memspike.chip import Chip
+from memspike.program import Program
 from memspike.reporter import plots
 from memspike.reporter.evidence import STANDINGS, Ratio, overhead_for, speedup_of_windows
 from memspike.reporter.items import Cell, Column, Figure, Note, Section, Table, shown
@@ -59,6 +60,20 @@ def _data(summary: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _image(summary: Mapping[str, Any], design: Design) -> str:
+    return _image_bits(summary, design) + _pixels(design.mapping.program)
+
+
+def _pixels(program: Program) -> str:
+    """What is not as the contract has it: one line for a pixel, rounded half up."""
+    code, said = program.pixels, ""
+    if code.lines > 1:
+        said += f" Each pixel lies on {code.lines} lines, which count {code.most(program.input_type.type) + 1} levels together in the same window."
+    if code.dither:
+        said += f" Dithered over {code.dither} x {code.dither} pixels and all channels."
+    return said
+
+
+def _image_bits(summary: Mapping[str, Any], design: Design) -> str:
     bits = design.mapping.program.input_type.type.bits
     activation = summary.get("bits", {}).get("activation", bits)
     if bits == activation:

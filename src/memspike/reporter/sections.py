@@ -89,7 +89,9 @@ def _bits(design: Design) -> str:
     signals = {program.types[op.inputs[0]].type.bits for op in weighted if op.inputs[0] != program.input}
     parts = (("weights", {op.weight_type.bits for op in weighted}), ("signals", signals), ("an image", {program.input_type.type.bits}))
     said = ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
-    return f"{said}, dithered over {program.dither} x {program.dither} pixels and all channels" if program.dither else said
+    dither, lines = program.pixels.dither, program.pixels.lines
+    said += f" on each of {lines} lines for a pixel" * (lines > 1)
+    return said + f", dithered over {dither} x {dither} pixels and all channels" * (dither > 0)
 
 
 def _against(ours: float, theirs: float, unit: str) -> str:

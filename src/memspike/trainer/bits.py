@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from memspike.errors import TrainingError
+from memspike.errors import ProgramError, TrainingError
 from memspike.integer import IntType
 from memspike.network import Grid
-from memspike.pixels import DITHERS
+from memspike.pixels import PixelCode
 
 
 @dataclass(frozen=True, slots=True)
 class Bits:
-    """`activation` and `weight` bits (2 to 8; None leaves floating point), `image` bits (None: as the activations) and its `dither`.
+    """`activation` and `weight` bits (2 to 8; None leaves floating point), `image` bits (None: as the activations), its `pixels` counted so.
 
     `overrides` are (pattern, activation bits or None, weight bits or None) by layer name, the last match wins; None keeps the default.
     The `symmetric` grid has |k| <= 2**(N-1) - 1, the 2018 paper's reaches 2**(N-1).
@@ -22,7 +22,7 @@ class Bits:
     image: int | None = None
     overrides: tuple[tuple[str, int | None, int | None], ...] = ()
     grid: Grid = "symmetric"
-    dither: int = 0
+    pixels: PixelCode = PixelCode()
 
     def __post_init__(self) -> None:
         named = [("activation", self.activation), ("weight", self.weight), ("image", self.image)]
@@ -36,8 +36,11 @@ class Bits:
                 raise TrainingError(f"{overrides[0]} has {what} bits, all other {what}s are floating point", cure=f"give the others {what} bits too")
         if self.grid not in ("symmetric", "liu2018"):
             raise TrainingError(f"unknown weight grid {self.grid!r}", cure="grids: symmetric, liu2018")
-        if self.dither not in DITHERS:
-            raise TrainingError(f"unknown dither {self.dither!r}", cure=f"known are: {', '.join(map(str, DITHERS))} (0 for none)")
+        if self.image_type is not None:
+            try:
+                self.pixels.most(self.image_type)
+            except ProgramError as error:
+                raise TrainingError(error.what, cure=error.cure) from error
 
     @property
     def image_type(self) -> IntType | None:

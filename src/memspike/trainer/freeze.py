@@ -28,7 +28,7 @@ def freeze(net: Net, name: str, notes: Mapping[str, Any]) -> QuantizedNetwork:
     else:
         *before, scores, flatten = layers
         frozen = [*(_freeze_layer(net, layer) for layer in before), *_scores_as_dense(net, scores, flatten)]
-    return QuantizedNetwork(name, net.input_shape, net.bits.image_type, 1.0 / net.bits.image_type.max, tuple(frozen), notes, net.bits.dither)
+    return QuantizedNetwork(name, net.input_shape, net.bits.image_type, float(net.step("image")), tuple(frozen), notes, net.bits.pixels)
 
 
 def _freeze_layer(net: Net, layer: Layer) -> QuantizedLayer:

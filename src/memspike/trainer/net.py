@@ -10,12 +10,11 @@ from torch.nn import functional as F
 
 from memspike.errors import TrainingError
 from memspike.integer import IntType
-from memspike.pixels import rounding
 from memspike.trainer import between, compiled
 from memspike.trainer.bits import Bits
 from memspike.trainer.layers import Layer, Trace
 from memspike.trainer.noise import DeviceNoise
-from memspike.trainer.roles import pools_of_neurons, score_layer, separate_image, types
+from memspike.trainer.roles import check_lines, pools_of_neurons, score_layer, separate_image, types
 
 FLOAT = Bits(None, None)
 
@@ -49,6 +48,7 @@ class Net(nn.Module):
     def set_bits(self, bits: Bits) -> None:
         """Change the bits; steps and scales start at 1 and want to be set."""
         bits.check_overrides([layer.name for layer in self.layers if layer.clips], [layer.name for layer in self.layers if layer.module])
+        check_lines(self.layers, self.groups, bits)
         self.bits = bits
         self.types = types(self.layers, bits)
         fired = {self.groups[layer.name] for layer in self.layers if layer.is_neuron and layer is not self.scores}
@@ -58,10 +58,10 @@ class Net(nn.Module):
         modules = {layer.module for layer in self.layers if layer.module}
         self.log_scales = nn.ParameterDict({_key(path): nn.Parameter(one.clone()) for path in sorted(modules) if bits.weight})
         if bits.image_type is not None:
-            self._set_rounding(bits.image_type, bits.dither, device)
+            self._set_rounding(bits.image_type, device)
 
-    def _set_rounding(self, image_type: IntType, dither: int, device: torch.device) -> None:
-        self._pixel_factor, addend, self._pixel_divisor = rounding(self.input_shape, image_type, dither)
+    def _set_rounding(self, image_type: IntType, device: torch.device) -> None:
+        self._pixel_factor, addend, self._pixel_divisor = self.bits.pixels.rounding(self.input_shape, image_type)
         # The quotient's integer part is exact while the dividend is.
         dtype = torch.float32 if 255 * self._pixel_factor + int(addend.max()) < 2**24 else torch.float64
         self.register_buffer("_pixel_addend", torch.as_tensor(addend, dtype=dtype, device=device), persistent=False)
@@ -73,7 +73,7 @@ class Net(nn.Module):
         if self.bits.image_type is None or self.bits.activation is None:
             return 1.0
         if self.groups[name] == "image":
-            return 1.0 / self.bits.image_type.max
+            return 1.0 / self.bits.pixels.most(self.bits.image_type)
         return self._exponential(self.log_steps[_key(self.groups[name])])
 
     def set_step(self, name: str, step: float) -> None:
@@ -123,7 +123,7 @@ class Net(nn.Module):
             raise TrainingError(f"images must be uint8 pixels, got {images.dtype}")
         if self.bits.activation is None or self.bits.image_type is None:
             return images.float() / 255
-        # The same integers as memspike.pixels.to_counts.
+        # The same integers as PixelCode.counts, all lines of a pixel together.
         scaled = images.to(self._pixel_addend.dtype) * self._pixel_factor
         return ((scaled + self._pixel_addend) / self._pixel_divisor).floor().float()
 
@@ -180,7 +180,7 @@ class Net(nn.Module):
         largest = self.bits.largest_weight(layer.name)
         if layer.module is None or largest is None:
             return 0
-        counts = max(-self.types[layer.inputs[0]].min, self.types[layer.inputs[0]].max)
+        counts = max(-self.types[layer.inputs[0]].min, self.types[layer.inputs[0]].max) * self._lines(layer)
         weight: Any = self.model.get_submodule(layer.module).weight
         return weight[0].numel() * largest * counts
 
@@ -192,10 +192,23 @@ class Net(nn.Module):
             return x
         weight, noise = self.weight(layer), self._noise(layer)
         if noise is not None:
+            x, weight = self._on_lines(layer, x, weight)
             weight = weight + noise.deviation(weight.detach())
         dtype = self._dtype(layer, x)
         sums = _sums(layer, x.to(dtype), weight.to(dtype)).to(x.dtype)
         return sums if noise is None else sums + noise.current(layer, x, weight, sums)
+
+    def _lines(self, layer: Layer) -> int:
+        """How many lines carry each count that the layer reads."""
+        return self.bits.pixels.lines if self.groups[layer.inputs[0]] == "image" else 1
+
+    def _on_lines(self, layer: Layer, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Counts and weights line by line, as they lie on the crossbar: the same sums, but each weight has cells of its own on every line."""
+        lines = self._lines(layer)
+        if lines == 1:
+            return x, weight
+        own = torch.arange(lines, device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 2))
+        return ((x.unsqueeze(2) + own) / lines).floor().flatten(1, 2), weight.repeat_interleave(lines, dim=1)
 
     def _dtype(self, layer: Layer, x: Tensor) -> torch.dtype:
         """Of the factors: bfloat16 in mixed training; for integer sums on CUDA double, because single precision there may come by Winograd's way, which

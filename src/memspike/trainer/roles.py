@@ -1,7 +1,9 @@
 """Roles of a network's layers: which gives the scores, which values count in one step and in which integers, which maximum goes before its neurons."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from memspike.errors import TrainingError
 from memspike.integer import IntType
 from memspike.trainer.bits import Bits
 from memspike.trainer.layers import Layer, num_uses
@@ -47,6 +49,15 @@ def separate_image(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[t
         layer if layer.is_neuron else replace(layer, inputs=tuple(own.name if name == "image" else name for name in layer.inputs)) for layer in layers
     )
     return (own, *others), step_groups((own, *others))
+
+
+def check_lines(layers: tuple[Layer, ...], groups: Mapping[str, str], bits: Bits) -> None:
+    """Raises TrainingError when pixels lie on several lines and a layer reads them that can only read one: weights, which are repeated for each line, can."""
+    for layer in layers:
+        alone = layer.kind == "average_pool" or (layer.kind == "dense" and layer.groups > 1)
+        if bits.pixels.lines > 1 and alone and groups[layer.inputs[0]] == "image":
+            what = f"layer {layer.name} ({layer.kind}) cannot read pixels on {bits.pixels.lines} lines"
+            raise TrainingError(what, cure="use one line for a pixel, or put a convolution or a whole dense layer first")
 
 
 def types(layers: tuple[Layer, ...], bits: Bits) -> dict[str, IntType]:

@@ -223,7 +223,8 @@ class Training:
             "activation": self.bits.activation,
             "weight": self.bits.weight,
             "image": self.bits.image or self.bits.activation,
-            "dither": self.bits.dither,
+            "dither": self.bits.pixels.dither,
+            "lines": self.bits.pixels.lines,
             "grid": self.bits.grid,
         }
         bits["overrides"] = [list(o) for o in self.bits.overrides]
