@@ -13,7 +13,7 @@ import pytest
 from small_tables import shrink
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-BRIEF_TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation", "table7_image")
+BRIEF_TABLES = ("table1_neuron_convergence", "table2_weight_clustering", "table3_both", "table6_ablation", "table7_image", "table8_lines")
 
 
 @pytest.fixture

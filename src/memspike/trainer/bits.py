@@ -1,6 +1,6 @@
 """Bits: how many each activation, weight and image pixel gets, layer by layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from memspike.errors import ProgramError, TrainingError
@@ -22,7 +22,7 @@ class Bits:
     image: int | None = None
     overrides: tuple[tuple[str, int | None, int | None], ...] = ()
     grid: Grid = "symmetric"
-    pixels: PixelCode = PixelCode()
+    pixels: PixelCode = field(default=PixelCode(), repr=False)  # part of a training's key only where it is not the default
 
     def __post_init__(self) -> None:
         named = [("activation", self.activation), ("weight", self.weight), ("image", self.image)]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from memspike.errors import DataError, ModelError, TrainingError
 from memspike.network import QuantizedNetwork
+from memspike.pixels import PixelCode
 from memspike.trainer import signals, weights
 from memspike.trainer.baselines import direct, dynamic_fixed_point, rounded
 from memspike.trainer.bits import Bits
@@ -267,6 +268,7 @@ class Training:
             self.pretrained,
             normalization,
             *["compiled"] * self.compiled,
+            *[self.bits.pixels] * (self.bits.pixels != PixelCode()),
         )
         digest = hashlib.sha256(repr(about).encode())
         if self.pretrained:
