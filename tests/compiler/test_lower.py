@@ -11,6 +11,7 @@ from memspike.errors import ModelError, ProgramError
 from memspike.integer import IntType
 from memspike.network import QuantizedLayer, QuantizedNetwork
 from memspike.ops import Charge, Conv2d, Dense, Fire, SumPool2d
+from memspike.pixels import PixelCode
 
 U4, I4 = IntType(4), IntType(4, signed=True)
 
@@ -127,6 +128,37 @@ def test_strides_padding_dilation_and_groups_are_the_layers() -> None:
     op = program.op("conv.sum")
     assert isinstance(op, Conv2d)
     assert (op.stride, op.padding, op.dilation, op.groups) == ((2, 1), (1, 2), (2, 1), 2)
+
+
+def test_weights_are_repeated_for_every_line_behind_what_only_rearranges_an_image() -> None:
+    rng, lines = np.random.default_rng(0), PixelCode(lines=3)
+    layers = (
+        QuantizedLayer("pool", "max_pool", ("image",), kernel=(2, 2), stride=(2, 2)),
+        QuantizedLayer("twice", "concat", ("pool", "pool")),
+        QuantizedLayer("flat", "flatten", ("twice",)),
+        head("flat", weight=rng.integers(-7, 8, (2, 16))),
+    )
+    program = compile(replace(network(*layers, shape=(2, 4, 4)), pixels=lines))
+    whole = rng.integers(0, 46, (5, 2, 4, 4))
+    pooled = whole.reshape(5, 2, 2, 2, 2, 2).max(axis=(3, 5))
+    wanted = np.concatenate([pooled, pooled], axis=1).reshape(5, -1) @ np.asarray(layers[-1].weight).T
+    assert program.input_type.shape == (6, 4, 4) and program.pixels == lines
+    assert (program.evaluate_all(lines.on_lines(whole))["head.sum"] == wanted).all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (QuantizedLayer("y", "average_pool", ("image",), U4, kernel=(2, 2), stride=(2, 2)), "layer y: no average_pool can read pixels on 3 lines"),
+        (QuantizedLayer("y", "add", ("image", "image"), U4), "layer y: no add can read pixels on 3 lines"),
+        (dense("y", "flat", ((1,),) * 32, groups=32), "layer y: reads parts of images on 3 lines"),
+    ],
+)
+def test_what_cannot_read_an_image_line_by_line_is_refused(layer: QuantizedLayer, says: str) -> None:
+    flat = (QuantizedLayer("flat", "flatten", ("image",)),) if "flat" in layer.inputs else ()
+    with pytest.raises(ModelError) as caught:
+        compile(replace(network(*flat, layer, shape=(2, 4, 4)), pixels=PixelCode(lines=3)))
+    assert str(caught.value).startswith(says)
 
 
 def test_breakpoints_that_int64_cannot_place_are_reported() -> None:

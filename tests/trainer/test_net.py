@@ -211,6 +211,15 @@ def test_the_scores_are_charges_of_the_last_synapses_alone() -> None:
 # -- counts
 
 
+@pytest.mark.parametrize("layers", [[nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8, 2)], [nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, 2)]])
+def test_what_reads_pixels_without_weights_of_its_own_takes_one_line(layers: list[nn.Module]) -> None:
+    net = net_of(nn.Sequential(*layers), (2, 4, 4))
+    net.set_bits(Bits(2, 2, pixels=PixelCode(2)))
+    with pytest.raises(TrainingError, match="cannot read pixels on 3 lines\n  use one line for a pixel, or put a convolution"):
+        net.set_bits(Bits(2, 2, pixels=PixelCode(lines=3)))
+    assert net.bits.pixels.lines == 1
+
+
 def test_one_neuron_by_hand() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.ReLU(), nn.Linear(1, 2, bias=False))
     with torch.no_grad():

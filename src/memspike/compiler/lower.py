@@ -189,7 +189,7 @@ def _checked(layer: QuantizedLayer, draft: _Draft) -> QuantizedLayer:
             raise ModelError(f"reads {name!r}, which is neither {IMAGE!r} nor the counts of an earlier layer", where=where)
     on_lines = {draft.lines.get(name, (1, 1)) for name in layer.inputs}
     if on_lines != {(1, 1)} and (layer.kind in ("add", "average_pool") or len(on_lines) > 1):
-        raise ModelError(f"a {layer.kind} cannot read pixels on {max(on_lines)[0]} lines", where=where, cure="train with one line for a pixel")
+        raise ModelError(f"no {layer.kind} can read pixels on {max(on_lines)[0]} lines", where=where, cure="train with one line for a pixel")
     if len(layer.inputs) != 1 and layer.kind not in ("add", "concat"):
         raise ModelError(f"a {layer.kind} reads one value, got {len(layer.inputs)}", where=where)
     return layer
