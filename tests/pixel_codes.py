@@ -7,4 +7,5 @@ from memspike.pixels import DITHERS, PixelCode
 
 
 def pixel_codes(bits: int) -> st.SearchStrategy[PixelCode]:
-    return st.builds(PixelCode, st.sampled_from(DITHERS), st.integers(1, max(1, min(9, 255 // IntType(bits).max))))
+    lines = st.integers(1, max(1, min(9, 255 // IntType(bits).max)))
+    return st.builds(PixelCode, st.sampled_from(DITHERS), lines, st.integers(0, 100) | st.just(0), st.integers(101, 255) | st.just(255))

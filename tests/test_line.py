@@ -50,7 +50,7 @@ def test_result_json_has_the_promised_keys_and_they_agree(finished: tuple[Path, 
     summary = json.loads((out / "result.json").read_text())
     assert summary == json.loads(json.dumps(run.summary))
     assert set(summary["accuracy"]) == {"fp32", "program", "direct", "dynamic_fixed_point_8"}
-    assert summary["bits"] == {"activation": 4, "weight": 3, "image": 4, "dither": 0, "lines": 1}
+    assert summary["bits"] == {"activation": 4, "weight": 3, "image": 4, "dither": 0, "lines": 1, "low": 0, "high": 255}
     assert summary["num_test_images"] == 360
     for name in ("cost", "baseline"):
         assert set(summary[name]) == {"latency_s", "throughput_hz", "energy_j", "area_m2"}
@@ -114,7 +114,7 @@ def test_the_command_in_the_provenance_gives_the_order_again() -> None:
     from memspike import cli
 
     order = line.Order(
-        model="lenet", data="images.npz", activation_bits=3, image_bits=3, dither=4, image_lines=5,
+        model="lenet", data="images.npz", activation_bits=3, image_bits=3, dither=4, image_lines=5, image_range=(39, 220),
         layer_bits=(("fc*", 5, None), ("conv1", None, 2)), grid="liu2018",
         mean=(0.5,), std=(0.25,), method="liu2018", changes={"epochs": 2, "learning_rate": 0.01},
         chip="liu2018", also=("predictive",), partial_sums="digital", encoder="random", cost_images=3,

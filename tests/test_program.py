@@ -105,7 +105,8 @@ def test_any_other_number_changes_the_digest(index: int, change: dict[str, Any])
 
 def test_another_input_or_output_changes_the_digest() -> None:
     assert replace(PROGRAM, input_type=TensorType((2, 3, 3), IntType(3))).digest() != PROGRAM.digest()
-    assert len({replace(PROGRAM, pixels=PixelCode(dither, lines)).digest() for dither in DITHERS for lines in (1, 2)}) == 2 * len(DITHERS)
+    codes = [PixelCode(dither, lines, low, high) for dither in DITHERS for lines in (1, 2) for low in (0, 9) for high in (99, 255)]
+    assert len({replace(PROGRAM, pixels=code).digest() for code in codes}) == len(codes)
     ops = (Add("a", ("image",), U4), Add("b", ("image",), U4), Add("c", ("a", "b"), U4))
     two = Program("two", "image", TensorType((2,), U4), ops, "c")
     swapped = replace(two, ops=(*ops[:2], Add("c", ("a", "a"), U4), Add("d", ("b", "c"), U4)), output="d")
@@ -179,7 +180,8 @@ BROKEN = [
     ("memspike program 1", "memspike program 2", "line 1: begins with 'memspike program 2'; expected 'memspike program 1'"),
     ("name small", "nom small", "line 2: 'nom small'; expected 'name ...'"),
     ("= input", "= output", "line 3: 'image: u4[2, 3, 3] = output'; expected '<name>: <type>[<shape>] = input'"),
-    ("= input", "= input dither=x", "line 3: ' dither=x' says nothing of pixels; expected ' dither=<number>', ' lines=<number>', both or nothing"),
+    ("= input", "= input dither=x", "line 3: ' dither=x' says nothing of pixels; expected ' range=<low>-<high>', ' dither=<number>'"),
+    ("= input", "= input range=9-9", "line 3: a range of pixels from 9 to 9\n  a range lies within 0 to 255, its low end first"),
     ("= input", "= input dither=3", "line 3: unknown dither 3\n  known are: 0, 1, 2, 4 (0 for none)"),
     ("= input", "= input lines=3", "program small: images of shape [2, 3, 3] cannot be counted with lines=3"),
     ("= input", "= input lines=18", "program small: 18 lines of 4 bits count 271 levels, a pixel has 256\n  at most 17 lines of 4 bits are of use"),

@@ -18,7 +18,7 @@ from memspike.cost import Cost
 from memspike.errors import FileRefused, MemspikeError, TrainingError
 from memspike.estimator import estimate
 from memspike.files import write_text
-from memspike.integer import Integers
+from memspike.integer import Integers, IntType
 from memspike.mapper import map as map_program
 from memspike.network import Grid, QuantizedNetwork
 from memspike.pixels import PixelCode
@@ -40,7 +40,8 @@ class Listener(Protocol):
 class Order:
     """What a run is asked for; the same order gives the same result.
 
-    `layer_bits` are (layer pattern, activation bits or None, weight bits or None). `also` are further chips, costed beside `chip`;
+    `layer_bits` are (layer pattern, activation bits or None, weight bits or None). `image_range` are the pixels that count 0 and most; None fits
+    them to the training images. `also` are further chips, costed beside `chip`;
     `partial_sums` replaces what the chips do. With `cells` the network is trained for that device, read `time` seconds after writing, for
     `hardening_epochs`. `changes` replace fields of the model's recipe. `cost_images` are simulated spike by spike for
     the energy of both designs, `check_images` (None: all) for the law that spikes say what the program means.
@@ -55,6 +56,7 @@ class Order:
     grid: Grid = "symmetric"
     dither: int = 0
     image_lines: int = 1
+    image_range: tuple[int, int] | None = (0, 255)
     weights: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -195,12 +197,18 @@ def start_training(order: Order, data: datasets.Dataset, folder: Path | None, li
         raise TrainingError("a time after writing is given, and no cells to train for", cure="name them with --for-cells, or leave --for-time out")
     model = trainer.load_model(order.model, data.train.images.shape[1], len(data.classes), order.seed)
     recipe = trainer.recipe_for(model) if order.method == "default" else trainer.Recipe.liu2018()
-    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid, PixelCode(order.dither, order.image_lines))
+    bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid)
+    bits = replace(bits, pixels=_pixel_code(order, data, bits.image_type))
     pretrained = trainer.load_weights(Path(order.weights)) if order.weights else None
     return trainer.Training(
         model, data, name=order.model.replace(":", "."), bits=bits, recipe=replace(recipe, **order.changes), seed=order.seed,
         pretrained=pretrained, mean=order.mean, std=order.std, folder=folder, device=order.device, compiled=order.compiled, watcher=listener,
     )  # fmt: skip
+
+
+def _pixel_code(order: Order, data: datasets.Dataset, line: IntType | None) -> PixelCode:
+    code = PixelCode(order.dither, order.image_lines, *(order.image_range or ()))
+    return code.fitted(data.train.images, line) if order.image_range is None and line is not None else code
 
 
 class _Walker:
@@ -308,6 +316,8 @@ def order_as_command(order: Order) -> str:
             words.append(f"--for-time {value:g}s")
         elif name == "also":
             words += [f"--also {chip}" for chip in value]
+        elif name == "image_range":
+            words.append(f"--image-range {'fit' if value is None else '-'.join(map(str, value))}")
         elif name in ("mean", "std"):
             words.append(f"--{name} {','.join(map(str, value))}")
         else:

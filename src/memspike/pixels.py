@@ -1,7 +1,8 @@
 """Pixels become counts: of M bits each, rounded half up or by an ordered dither, on one line or several."""
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +11,29 @@ from memspike.errors import ProgramError
 from memspike.integer import Integers, IntType
 
 DITHERS = (0, 1, 2, 4)
-_TEXT = re.compile(r"(?: dither=([0-9]{1,3}))?(?: lines=([0-9]{1,3}))?")
+_TEXT = re.compile(r"(?: range=([0-9]{1,3})-([0-9]{1,3}))?(?: dither=([0-9]{1,3}))?(?: lines=([0-9]{1,3}))?")
+_SAYS = "' range=<low>-<high>', ' dither=<number>', ' lines=<number>', each or none, in this order"
 
 
 @dataclass(frozen=True, slots=True)
 class PixelCode:
     """How the pixels of an image become counts; the same for all images of a program.
 
-    A pixel 0..255 on L `lines` counts `n = floor(pixel / 255 * L * max + r)` in all, where `max` is the highest count of one line, and line j carries
-    `(n + j) // L` of it. Without `dither`, r is 1/2 everywhere. With a dither of p it runs evenly through 0..1 over a pattern of p x p pixels and all
-    channels (the matrices of Bayer 1973, shifted from channel to channel), so that neighbours that see one light do not all round it one way.
-    Black is 0 and white `max`, whatever the code. Raises ProgramError for a dither that is unknown or a number of lines below 1.
+    A pixel on L `lines` counts `n = floor((pixel - low) / (high - low) * L * max + r)` in all, clipped to 0..L * max, where `max` is the highest count of
+    one line, and line j carries `(n + j) // L` of it. Without `dither`, r is 1/2 everywhere. With a dither of p it runs evenly through 0..1 over a pattern of
+    p x p pixels and all channels (the matrices of Bayer 1973, shifted from channel to channel), so that neighbours that see one light do not all round it one
+    way. From `low` down a pixel counts 0, from `high` up L * max, whatever the code. Raises ProgramError for a dither that is unknown, a number of lines below
+    1, or a range that is none.
     """
 
     dither: int = 0
     lines: int = 1
+    low: int = 0
+    high: int = 255
 
     def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 255:
+            raise ProgramError(f"a range of pixels from {self.low} to {self.high}", cure="a range lies within 0 to 255, its low end first")
         if self.dither not in DITHERS:
             raise ProgramError(f"unknown dither {self.dither}", cure=f"known are: {', '.join(map(str, DITHERS))} (0 for none)")
         if self.lines < 1:
@@ -46,7 +53,7 @@ class PixelCode:
         Without dither and further lines, images of any shape keep it. Computed in integers, so exact.
         """
         factor, addend, divisor = self.rounding(pixels.shape[1:], line)
-        return self.on_lines((pixels.astype(np.int64) * factor + addend) // divisor)
+        return self.on_lines(((pixels.astype(np.int64) * factor + addend) // divisor).clip(0, self.most(line)))
 
     def on_lines(self, counts: Integers) -> Integers:
         """Whole counts of pixels `[n, channels, rows, columns]` as what each line carries, `[n, channels * lines, rows, columns]`; they sum up to them."""
@@ -55,17 +62,33 @@ class PixelCode:
         return ((counts[:, :, None] + np.arange(self.lines).reshape(-1, 1, 1)) // self.lines).reshape(len(counts), -1, *counts.shape[2:])
 
     def rounding(self, shape: tuple[int, ...], line: IntType) -> tuple[int, Integers, int]:
-        """Integers such that all lines of a pixel count `(pixel * factor + addend) // divisor` together; `addend` is a number, or with dither one for each
-        pixel of `shape` [channels, rows, columns]."""
-        if not self.dither:
-            return 2 * self.most(line), np.array(255), 510
+        """Integers such that all lines of a pixel count `(pixel * factor + addend) // divisor` together, clipped; `addend` is a number, or with dither one for
+        each pixel of `shape` [channels, rows, columns]."""
+        places, rank = (1, np.array(0)) if not self.dither else self._ranks(shape)
+        size, most = self.high - self.low, self.most(line)
+        factor, addend, divisor = 2 * places * most, size * (2 * rank + 1) - 2 * places * most * self.low, 2 * places * size
+        common = math.gcd(factor, divisor, *np.unique(addend).tolist())
+        return factor // common, addend // common, divisor // common
+
+    def _ranks(self, shape: tuple[int, ...]) -> tuple[int, Integers]:
+        """How many roundings there are, and which of them each pixel takes."""
         (channels, rows, columns), size = shape, self.dither
         pattern = np.tile(_bayer(size), (-(-rows // size), -(-columns // size)))[:rows, :columns]
         channel = np.arange(channels).reshape(-1, 1, 1)
         # Each channel takes the pattern as far along as it is among the channels, so that those of one pixel lie evenly apart too.
-        rank = channels * ((pattern + channel * size**2 // channels) % size**2) + channel
-        places = channels * size**2
-        return 2 * places * self.most(line), 255 * (2 * rank + 1), 510 * places
+        return channels * size**2, channels * ((pattern + channel * size**2 // channels) % size**2) + channel
+
+    def fitted(self, images: NDArray[np.uint8], line: IntType) -> "PixelCode":
+        """The same code with the range that counts these images [n, ...] with the least squared error, as steps of activations are found."""
+        parts = (images[start : start + 1000] for start in range(0, len(images), 1000))
+        weight = np.sum([np.bincount(part.ravel(), minlength=256) for part in parts], axis=0) / images.size
+        _, low, high = min((self._error(weight, low, high, line), low, high) for low in range(128) for high in range(128, 256))
+        return replace(self, low=low, high=high)
+
+    def _error(self, weight: NDArray[np.float64], low: int, high: int, line: IntType) -> float:
+        most, pixel = self.most(line), np.arange(256)
+        counts = np.floor((pixel - low) / (high - low) * most + 0.5).clip(0, most)
+        return float(weight @ (low + counts / most * (high - low) - pixel) ** 2)
 
     def check(self, line: IntType, shape: tuple[int, ...]) -> None:
         """Raises ProgramError unless images of counts of the type `line` and `shape`, as a program takes them, can come of this code."""
@@ -75,16 +98,17 @@ class PixelCode:
             raise ProgramError(what, cure="they need rows, columns, and the lines of each channel one after the other")
 
     def __str__(self) -> str:
-        """As a program's text has it behind `input`: nothing where every pixel rounds half up on one line."""
-        return f" dither={self.dither}" * (self.dither > 0) + f" lines={self.lines}" * (self.lines > 1)
+        """As a program's text has it behind `input`: nothing where every pixel 0..255 rounds half up on one line."""
+        ranged = f" range={self.low}-{self.high}" * ((self.low, self.high) != (0, 255))
+        return ranged + f" dither={self.dither}" * (self.dither > 0) + f" lines={self.lines}" * (self.lines > 1)
 
     @classmethod
     def parse(cls, text: str) -> "PixelCode":
         """The inverse of `str`; raises ProgramError for anything else."""
         match = _TEXT.fullmatch(text)
         if not match:
-            raise ProgramError(f"{text[:40]!r} says nothing of pixels; expected ' dither=<number>', ' lines=<number>', both or nothing")
-        return cls(int(match[1] or 0), int(match[2] or 1))
+            raise ProgramError(f"{text[:40]!r} says nothing of pixels; expected {_SAYS}")
+        return cls(int(match[3] or 0), int(match[4] or 1), int(match[1] or 0), int(match[2] or 255))
 
 
 def _bayer(size: int) -> Integers:

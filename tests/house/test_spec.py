@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from memspike.compiler import SplitPartialSums
 from memspike.integer import Integers, IntType
 from memspike.ops import OPS
-from memspike.pixels import DITHERS, PixelCode
+from memspike.pixels import DITHERS
 from memspike.program import Program
 from memspike.storage import save
+from pixel_codes import pixel_codes
 from random_programs import images_for, programs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec" / "program.md").read_text(encoding="utf-8")
@@ -70,18 +71,21 @@ def test_a_saved_file_is_laid_out_as_the_page_says(program: Program, tmp_path_fa
     assert path.read_bytes()[35:99].decode() == metadata["sha256"]
 
 
-@given(st.integers(1, 6), st.sampled_from(DITHERS[1:]), st.integers(1, 4), st.integers(1, 5), st.integers(0, 1000))
-def test_pixels_are_counted_as_the_page_says(bits: int, p: int, lines: int, num_channels: int, seed: int) -> None:
+@given(st.integers(1, 6), st.sampled_from(DITHERS[1:]), st.integers(1, 5), st.data())
+def test_pixels_are_counted_as_the_page_says(bits: int, p: int, num_channels: int, data: st.DataObject) -> None:
     bayer = {int(size): np.array(eval(matrix)) for size, matrix in re.findall(r"`bayer\[(\d)\] = (\[[\d, \[\]]*\])`", PAGE)}  # noqa: S307  the page's own numbers
     rank, whole, dithered, line = (re.search(rf"^    {name} = (?:floor.* = )?(.*)$", PAGE, re.MULTILINE)[1] for name in ("rank", "n", "n ", "count"))  # type: ignore[index]
-    pixels = np.random.default_rng(seed).integers(0, 256, (3, num_channels, 9, 6), dtype=np.uint8)
+    code = data.draw(pixel_codes(bits))
+    low, high, lines = code.low, code.high, code.lines
+    pixels = np.random.default_rng(low).integers(0, 256, (3, num_channels, 9, 6), dtype=np.uint8)
     c, i, j = np.indices(pixels.shape[1:])
-    names = {"C": num_channels, "p": p, "c": c, "i": i, "j": j, "pixel": pixels.astype(int), "max": 2**bits - 1, "L": lines}
+    names = {"C": num_channels, "p": p, "P": num_channels * p * p, "c": c, "i": i, "j": j, "L": lines}
+    names |= {"pixel": pixels.astype(int), "max": 2**bits - 1, "low": low, "high": high}
     ranks = eval(rank.replace("bayer[p][i % p][j % p]", "bayer"), {**names, "bayer": bayer[p][i % p, j % p]})  # noqa: S307
     for dither, formula in ((0, whole), (p, dithered)):
-        n = eval(formula, {**names, "rank": ranks})  # noqa: S307
+        n = eval(formula, {**names, "rank": ranks}).clip(0, lines * (2**bits - 1))  # noqa: S307
         wanted = np.stack([eval(line, {"n": n, "l": l, "L": lines}) for l in range(lines)], axis=2).reshape(3, -1, 9, 6)  # noqa: S307, E741
-        np.testing.assert_array_equal(PixelCode(dither, lines).counts(pixels, IntType(bits)), wanted)
+        np.testing.assert_array_equal(replace(code, dither=dither).counts(pixels, IntType(bits)), wanted)
 
 
 def test_every_op_and_number_stands_in_the_table() -> None:

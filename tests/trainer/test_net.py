@@ -256,6 +256,20 @@ def test_signals_before_rounding_can_be_kept() -> None:
         assert (rounded[name] - kept[name]).abs().mean() < 0.05 * kept[name].abs().mean() + 0.02, name
 
 
+def test_a_range_of_pixels_leaves_what_the_network_means() -> None:
+    """Within the range, with bits enough, the scores are the model's, whether a batch norm stands behind the image's reader or not."""
+    deep = nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    x = torch.from_numpy(np.random.default_rng(0).integers(40, 221, (50, 2, 8, 8), dtype=np.uint8))
+    with torch.no_grad():
+        deep.train()(x.float() / 255)
+        for model in (deep, nn.Sequential(nn.Flatten(), nn.Linear(128, 3)), nn.Sequential(nn.Flatten(), nn.Linear(128, 3), nn.BatchNorm1d(3))):
+            meant = counted(model, Bits(None, None), x)(x)
+            plain, ranged = (counted(model, Bits(8, 8, pixels=code), x)(x) for code in (PixelCode(), PixelCode(0, 1, 40, 220)))
+            assert (ranged - meant).abs().mean() < 2 * (plain - meant).abs().mean() + 1e-3 * meant.abs().mean()
+            plain, ranged = (counted(model, Bits(8, 8, pixels=code), x).train()(x) for code in (PixelCode(), PixelCode(0, 1, 40, 220)))
+            assert (ranged - plain).abs().mean() < 0.02 * plain.abs().mean()
+
+
 def test_long_sums_of_eight_bits_are_exact() -> None:
     """599 * 255 * 127 lies beyond 2**24, where single precision knows even numbers only."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(600, 1), nn.ReLU(), nn.Linear(1, 2))

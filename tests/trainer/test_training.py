@@ -51,7 +51,8 @@ def test_a_training_tells_what_it_did() -> None:
     network = training.freeze(net)
     notes = json.loads(json.dumps(network.notes, allow_nan=False))
     assert network.name == "small" and notes["data"] == {"name": "noise", "source": "random numbers", "digest": "0", "num_train": 96, "num_test": 32}
-    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, "dither": 0, "lines": 1, "grid": "symmetric", "overrides": [["0", 4, None]]}
+    pixels = {"dither": 0, "lines": 1, "low": 0, "high": 255}
+    assert notes["bits"] == {"activation": 3, "weight": 4, "image": 5, **pixels, "grid": "symmetric", "overrides": [["0", 4, None]]}
     assert [(row["stage"], row["epoch"]) for row in notes["curves"]] == [("float", 1), ("convergence", 1), ("counts", 1)]
     assert notes["recipe"] == SHORT.describe() and notes["seed"] == 4 and not notes["pretrained"] and len(notes["conversion"]) == 8
     assert [row["layer"] for row in notes["signals"]] == ["0", "5"] and [row["layer"] for row in notes["weights"]] == ["0", "5", "7"]

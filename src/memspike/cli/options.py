@@ -88,6 +88,10 @@ Dither = Annotated[
 ImageLines = Annotated[
     int, typer.Option(min=1, rich_help_panel="Bits", help="Lines that carry a pixel, each a count of --image-bits: more levels in the same window, more rows.")
 ]
+ImageRange = Annotated[
+    str,
+    typer.Option(metavar="LOW-HIGH|fit", rich_help_panel="Bits", help="Pixels that count 0 and most; fit: where counts err least on training images."),
+]
 Grid = Annotated[GridName, typer.Option(rich_help_panel="Bits", help="Weight grid: symmetric (up to 2^(N-1)-1) or liu2018 (up to 2^(N-1)).")]
 Weights = Annotated[
     Path | None, typer.Option(rich_help_panel="Network and data", help="State dict to start from: .safetensors, or a torch file of tensors only.")
@@ -123,9 +127,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 def training_order(
     *, model: Model = "digits_net", data: Data = "digits", bits: Bits = 4, activation_bits: ActivationBits = None, weight_bits: WeightBits = None,
-    image_bits: ImageBits = None, dither: Dither = 0, image_lines: ImageLines = 1, layer_bits: LayerBits = None, grid: Grid = GridName.symmetric,
-    weights: Weights = None, mean: Mean = None, std: Std = None, method: Method = MethodName.default, epochs: Epochs = None,
-    convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None, batch_size: BatchSize = None,
+    image_bits: ImageBits = None, dither: Dither = 0, image_lines: ImageLines = 1, image_range: ImageRange = "0-255", layer_bits: LayerBits = None,
+    grid: Grid = GridName.symmetric, weights: Weights = None, mean: Mean = None, std: Std = None, method: Method = MethodName.default,
+    epochs: Epochs = None, convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None, batch_size: BatchSize = None,
     learning_rate: LearningRate = None, flip: Flip = None, for_cells: ForCells = None, for_time: ForTime = None,
     hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu", compiled: Compiled = False,
 ) -> "Order":  # fmt: skip
@@ -138,9 +142,10 @@ def training_order(
     }  # fmt: skip
     return Order(
         model=model, data=data, activation_bits=activation_bits or bits, weight_bits=weight_bits or bits, image_bits=image_bits, dither=dither,
-        image_lines=image_lines, layer_bits=_layer_bits(layer_bits), grid=grid.value, weights=str(weights) if weights else None,
-        mean=_numbers(mean, "--mean"), std=_numbers(std, "--std"), method=method.value, changes={k: v for k, v in changes.items() if v is not None},
-        seed=seed, device=device, cells=for_cells, time=seconds(for_time), hardening_epochs=hardening_epochs, compiled=compiled,
+        image_lines=image_lines, image_range=_range(image_range), layer_bits=_layer_bits(layer_bits), grid=grid.value,
+        weights=str(weights) if weights else None, mean=_numbers(mean, "--mean"), std=_numbers(std, "--std"), method=method.value,
+        changes={k: v for k, v in changes.items() if v is not None}, seed=seed, device=device, cells=for_cells, time=seconds(for_time),
+        hardening_epochs=hardening_epochs, compiled=compiled,
     )  # fmt: skip
 
 
@@ -157,6 +162,15 @@ def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | N
         number_of = {part: integer(part, "--layer-bits") if part else None for part in (activation, weight)}
         found.append((pattern, number_of[activation], number_of[weight]))
     return tuple(found)
+
+
+def _range(text: str) -> tuple[int, int] | None:
+    if text == "fit":
+        return None
+    low, dash, high = text.partition("-")
+    if not dash:
+        raise MemspikeError(f"--image-range {text!r}; expected LOW-HIGH or fit", cure="as in 39-220")
+    return integer(low, "--image-range"), integer(high, "--image-range")
 
 
 def integer(text: str, option: str) -> int:

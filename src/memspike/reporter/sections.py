@@ -91,6 +91,7 @@ def _bits(design: Design) -> str:
     said = ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
     dither, lines = program.pixels.dither, program.pixels.lines
     said += f" on each of {lines} lines for a pixel" * (lines > 1)
+    said += f", of pixels from {program.pixels.low} to {program.pixels.high}" * ((program.pixels.low, program.pixels.high) != (0, 255))
     return said + f", dithered over {dither} x {dither} pixels and all channels" * (dither > 0)
 
 

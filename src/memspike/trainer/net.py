@@ -2,8 +2,10 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +16,7 @@ from memspike.trainer import between, compiled
 from memspike.trainer.bits import Bits
 from memspike.trainer.layers import Layer, Trace
 from memspike.trainer.noise import DeviceNoise
-from memspike.trainer.roles import check_lines, pools_of_neurons, score_layer, separate_image, types
+from memspike.trainer.roles import check_pixels, pools_of_neurons, score_layer, separate_image, types
 
 FLOAT = Bits(None, None)
 
@@ -48,7 +50,7 @@ class Net(nn.Module):
     def set_bits(self, bits: Bits) -> None:
         """Change the bits; steps and scales start at 1 and want to be set."""
         bits.check_overrides([layer.name for layer in self.layers if layer.clips], [layer.name for layer in self.layers if layer.module])
-        check_lines(self.layers, self.groups, bits)
+        check_pixels(self.layers, self.groups, bits)
         self.bits = bits
         self.types = types(self.layers, bits)
         fired = {self.groups[layer.name] for layer in self.layers if layer.is_neuron and layer is not self.scores}
@@ -63,7 +65,7 @@ class Net(nn.Module):
     def _set_rounding(self, image_type: IntType, device: torch.device) -> None:
         self._pixel_factor, addend, self._pixel_divisor = self.bits.pixels.rounding(self.input_shape, image_type)
         # The quotient's integer part is exact while the dividend is.
-        dtype = torch.float32 if 255 * self._pixel_factor + int(addend.max()) < 2**24 else torch.float64
+        dtype = torch.float32 if 255 * self._pixel_factor + int(np.abs(addend).max()) < 2**24 else torch.float64
         self.register_buffer("_pixel_addend", torch.as_tensor(addend, dtype=dtype, device=device), persistent=False)
 
     # -- scales
@@ -73,7 +75,7 @@ class Net(nn.Module):
         if self.bits.image_type is None or self.bits.activation is None:
             return 1.0
         if self.groups[name] == "image":
-            return 1.0 / self.bits.pixels.most(self.bits.image_type)
+            return (self.bits.pixels.high - self.bits.pixels.low) / 255 / self.bits.pixels.most(self.bits.image_type)
         return self._exponential(self.log_steps[_key(self.groups[name])])
 
     def set_step(self, name: str, step: float) -> None:
@@ -124,8 +126,10 @@ class Net(nn.Module):
         if self.bits.activation is None or self.bits.image_type is None:
             return images.float() / 255
         # The same integers as PixelCode.counts, all lines of a pixel together.
+        code = self.bits.pixels
         scaled = images.to(self._pixel_addend.dtype) * self._pixel_factor
-        return ((scaled + self._pixel_addend) / self._pixel_divisor).floor().float()
+        counts = ((scaled + self._pixel_addend) / self._pixel_divisor).floor().float()
+        return counts.clamp(0, code.most(self.bits.image_type)) if code != replace(code, low=0, high=255) else counts
 
     def _run(self, layer: Layer, inputs: list[Tensor], keep: dict[str, Tensor] | None) -> Tensor:
         if layer.is_neuron:
@@ -268,7 +272,19 @@ class Net(nn.Module):
         return between.normalized(self.model.get_submodule(layer.norm or ""), found, gain, per_step, half, self.training)
 
     def _bias(self, layer: Layer) -> Tensor | None:
+        own, brought = self._own_bias(layer), self._brought(layer)
+        if brought is None:
+            return own
+        return brought.float() if own is None else own + brought.float()
+
+    def _own_bias(self, layer: Layer) -> Tensor | None:
         return self.model.get_submodule(layer.module).bias if layer.module else None  # pyright: ignore[reportReturnType]
+
+    def _brought(self, layer: Layer) -> Tensor | None:
+        """What pixels of a range that begins above black bring along when they count 0, per channel in double precision."""
+        if not self.bits.pixels.low or self.bits.activation is None or self.groups[layer.inputs[0]] != "image":
+            return None
+        return self.weight(layer).double().flatten(1).sum(1) * self.weight_scale(layer) * (self.bits.pixels.low / 255)
 
     def affine(self, layer: Layer) -> tuple[Tensor, Tensor]:
         """Per channel (gain, offset) in double precision such that the real signal is `gain * (scale * acc) + offset`, where `scale` is the
@@ -280,10 +296,11 @@ class Net(nn.Module):
             return gain / (layer.kernel[0] * layer.kernel[1]), offset
         if layer.norm:
             gain, offset = self._norm_affine(layer)
-        bias = self._bias(layer)
+        bias, brought = self._own_bias(layer), self._brought(layer)
         if bias is not None:
             offset = offset + gain * bias.double()
-        return (torch.ones_like(gain) if self._folds_norm_into_weight(layer) else gain), offset
+        gain = torch.ones_like(gain) if self._folds_norm_into_weight(layer) else gain
+        return gain, offset if brought is None else offset + gain * brought
 
     def _norm_affine(self, layer: Layer) -> tuple[Tensor, Tensor]:
         norm: Any = self.model.get_submodule(layer.norm or "")

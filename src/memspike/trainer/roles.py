@@ -51,13 +51,18 @@ def separate_image(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[t
     return (own, *others), step_groups((own, *others))
 
 
-def check_lines(layers: tuple[Layer, ...], groups: Mapping[str, str], bits: Bits) -> None:
-    """Raises TrainingError when pixels lie on several lines and a layer reads them that can only read one: weights, which are repeated for each line, can."""
-    for layer in layers:
-        alone = layer.kind == "average_pool" or (layer.kind == "dense" and layer.groups > 1)
-        if bits.pixels.lines > 1 and alone and groups[layer.inputs[0]] == "image":
-            what = f"layer {layer.name} ({layer.kind}) cannot read pixels on {bits.pixels.lines} lines"
-            raise TrainingError(what, cure="use one line for a pixel, or put a convolution or a whole dense layer first")
+def check_pixels(layers: tuple[Layer, ...], groups: Mapping[str, str], bits: Bits) -> None:
+    """Raises TrainingError when a layer reads pixels on several lines, or from a range that begins above black, and has no weights that could answer for it."""
+    code = bits.pixels
+    for layer in layers if bits.activation is not None else ():
+        if not layer.is_neuron or groups[layer.inputs[0]] != "image":
+            continue
+        where = f"layer {layer.name} ({layer.kind})"
+        if code.lines > 1 and (layer.kind == "average_pool" or (layer.kind == "dense" and layer.groups > 1)):
+            cure = "use one line for a pixel, or put a convolution or a whole dense layer first"
+            raise TrainingError(f"{where} cannot read pixels on {code.lines} lines", cure=cure)
+        if code.low and layer.module is None:
+            raise TrainingError(f"{where} cannot read pixels that count from {code.low} on", cure="begin the range at 0, or put a layer with weights first")
 
 
 def types(layers: tuple[Layer, ...], bits: Bits) -> dict[str, IntType]:

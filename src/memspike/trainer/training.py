@@ -4,6 +4,7 @@ import copy
 import functools
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -224,8 +225,7 @@ class Training:
             "activation": self.bits.activation,
             "weight": self.bits.weight,
             "image": self.bits.image or self.bits.activation,
-            "dither": self.bits.pixels.dither,
-            "lines": self.bits.pixels.lines,
+            **asdict(self.bits.pixels),
             "grid": self.bits.grid,
         }
         bits["overrides"] = [list(o) for o in self.bits.overrides]
