@@ -46,7 +46,8 @@ class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
     `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` are bits of
-    the image's own, its `pixels` counted so. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
+    the image's own, its `pixels` counted so, with `fit` in the range that suits
+    the training images. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Method:
     weight: bool = True
     image: int | None = None
     pixels: PixelCode = PixelCode()
+    fit: bool = False
     brief: bool = False
 
     def folder(self, bits: int) -> str:
@@ -249,6 +251,8 @@ class Floating:
         """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
         started = time.monotonic()
         recipe, chosen = method.recipe(self.network), method.bits(bits)
+        if method.fit and chosen.image_type is not None:
+            chosen = replace(chosen, pixels=chosen.pixels.fitted(self.data.train.images, chosen.image_type))
         folder = self.folder / method.folder(bits)
         training = self._training(recipe, chosen, folder, self.state)
         training.floating()

@@ -10,6 +10,7 @@ from memspike.pixels import PixelCode
 METHODS = [
     *(Method(f"image of {bits} bits", image=bits) for bits in (8, 4, 3, 2)),
     *(Method(f"image of {bits} bits, dithered", image=bits, pixels=PixelCode(dither=2)) for bits in (4, 3, 2)),
+    *(Method(f"image of {bits} bits, dithered, range fitted", image=bits, pixels=PixelCode(dither=2), fit=True) for bits in (4, 3, 2)),
 ]
 
 BENCH = Bench("table7_image", "The image alone", METHODS, bits=(8,), brief=True, subject="image of 8 bits")

@@ -1,7 +1,7 @@
 """Table 8: the image on several lines: every signal, weight and line of few bits, every window as short, and more levels of a pixel.
 
 Run: python experiments/table8_lines.py [--networks lenet] [--seeds 5]
-Five lines count a pixel in 16 levels with 2 bits each, in 36 with 3, in 76 with 4; a dithered image stays on one line.
+Five lines count a pixel in 16 levels with 2 bits each, in 36 with 3, in 76 with 4; a dithered image stays on one line. See decision 19.
 """
 
 from rows import Bench, Method
@@ -12,6 +12,7 @@ METHODS = [
     Method("default recipe"),
     Method("image on 5 lines", pixels=PixelCode(lines=5)),
     Method("image dithered", pixels=PixelCode(dither=2)),
+    Method("image dithered, range fitted", pixels=PixelCode(dither=2), fit=True),
 ]
 
 BENCH = Bench("table8_lines", "The image on several lines", METHODS, bits=(4, 3, 2), brief=True, subject="image on 5 lines")
