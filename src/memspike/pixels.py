@@ -1,4 +1,4 @@
-"""Pixels become counts: of M bits each, rounded half up or by an ordered dither, on one line or several."""
+"""Pixels become counts: all of them or a range, rounded half up or by an ordered dither, on one line or several."""
 
 import math
 import re
@@ -39,6 +39,11 @@ class PixelCode:
         if self.lines < 1:
             raise ProgramError(f"an image has 1 line for a pixel or more, not {self.lines}")
 
+    @property
+    def clips(self) -> bool:
+        """Whether pixels lie outside the range."""
+        return (self.low, self.high) != (0, 255)
+
     def most(self, line: IntType) -> int:
         """The highest count of a pixel, all its lines together, each of the type `line`. Raises ProgramError where that is more than pixels have levels."""
         most = self.lines * line.max
@@ -50,7 +55,7 @@ class PixelCode:
     def counts(self, pixels: NDArray[np.uint8], line: IntType) -> Integers:
         """The counts of images `[n, channels, rows, columns]`, int64 `[n, channels * lines, rows, columns]`: all lines of a channel, then the next's.
 
-        Without dither and further lines, images of any shape keep it. Computed in integers, so exact.
+        Computed in integers, so exact. On one line and without dither images may have any shape.
         """
         factor, addend, divisor = self.rounding(pixels.shape[1:], line)
         return self.on_lines(((pixels.astype(np.int64) * factor + addend) // divisor).clip(0, self.most(line)))
@@ -81,14 +86,15 @@ class PixelCode:
     def fitted(self, images: NDArray[np.uint8], line: IntType) -> "PixelCode":
         """The same code with the range that counts these images [n, ...] with the least squared error, as steps of activations are found."""
         parts = (images[start : start + 1000] for start in range(0, len(images), 1000))
-        weight = np.sum([np.bincount(part.ravel(), minlength=256) for part in parts], axis=0) / images.size
-        _, low, high = min((self._error(weight, low, high, line), low, high) for low in range(128) for high in range(128, 256))
+        share = np.sum([np.bincount(part.ravel(), minlength=256) for part in parts], axis=0) / images.size
+        _, low, high = min((self._error(share, low, high, line), low, high) for low in range(128) for high in range(128, 256))
         return replace(self, low=low, high=high)
 
-    def _error(self, weight: NDArray[np.float64], low: int, high: int, line: IntType) -> float:
+    def _error(self, share: NDArray[np.float64], low: int, high: int, line: IntType) -> float:
+        """Mean squared error, in pixels, of what counts of this range stand for, where each pixel 0..255 has its share."""
         most, pixel = self.most(line), np.arange(256)
         counts = np.floor((pixel - low) / (high - low) * most + 0.5).clip(0, most)
-        return float(weight @ (low + counts / most * (high - low) - pixel) ** 2)
+        return float(share @ (low + counts / most * (high - low) - pixel) ** 2)
 
     def check(self, line: IntType, shape: tuple[int, ...]) -> None:
         """Raises ProgramError unless images of counts of the type `line` and `shape`, as a program takes them, can come of this code."""
@@ -99,8 +105,7 @@ class PixelCode:
 
     def __str__(self) -> str:
         """As a program's text has it behind `input`: nothing where every pixel 0..255 rounds half up on one line."""
-        ranged = f" range={self.low}-{self.high}" * ((self.low, self.high) != (0, 255))
-        return ranged + f" dither={self.dither}" * (self.dither > 0) + f" lines={self.lines}" * (self.lines > 1)
+        return f" range={self.low}-{self.high}" * self.clips + f" dither={self.dither}" * (self.dither > 0) + f" lines={self.lines}" * (self.lines > 1)
 
     @classmethod
     def parse(cls, text: str) -> "PixelCode":

@@ -66,7 +66,7 @@ def _image(summary: Mapping[str, Any], design: Design) -> str:
 def _pixels(program: Program) -> str:
     """What is not as the contract has it: one line for a pixel, rounded half up."""
     code, said = program.pixels, ""
-    if (code.low, code.high) != (0, 255):
+    if code.clips:
         said += f" Pixels up to {code.low} count 0, from {code.high} on most."
     if code.lines > 1:
         said += f" Each pixel lies on {code.lines} lines, which count {code.most(program.input_type.type) + 1} levels together in the same window."

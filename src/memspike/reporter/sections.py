@@ -89,10 +89,10 @@ def _bits(design: Design) -> str:
     signals = {program.types[op.inputs[0]].type.bits for op in weighted if op.inputs[0] != program.input}
     parts = (("weights", {op.weight_type.bits for op in weighted}), ("signals", signals), ("an image", {program.input_type.type.bits}))
     said = ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
-    dither, lines = program.pixels.dither, program.pixels.lines
-    said += f" on each of {lines} lines for a pixel" * (lines > 1)
-    said += f", of pixels from {program.pixels.low} to {program.pixels.high}" * ((program.pixels.low, program.pixels.high) != (0, 255))
-    return said + f", dithered over {dither} x {dither} pixels and all channels" * (dither > 0)
+    code = program.pixels
+    said += f" on each of {code.lines} lines for a pixel" * (code.lines > 1)
+    said += f", of pixels from {code.low} to {code.high}" * code.clips
+    return said + f", dithered over {code.dither} x {code.dither} pixels and all channels" * (code.dither > 0)
 
 
 def _against(ours: float, theirs: float, unit: str) -> str:

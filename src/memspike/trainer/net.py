@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +63,7 @@ class Net(nn.Module):
 
     def _set_rounding(self, image_type: IntType, device: torch.device) -> None:
         self._pixel_factor, addend, self._pixel_divisor = self.bits.pixels.rounding(self.input_shape, image_type)
+        self._pixel_most = self.bits.pixels.most(image_type)
         # The quotient's integer part is exact while the dividend is.
         dtype = torch.float32 if 255 * self._pixel_factor + int(np.abs(addend).max()) < 2**24 else torch.float64
         self.register_buffer("_pixel_addend", torch.as_tensor(addend, dtype=dtype, device=device), persistent=False)
@@ -75,7 +75,7 @@ class Net(nn.Module):
         if self.bits.image_type is None or self.bits.activation is None:
             return 1.0
         if self.groups[name] == "image":
-            return (self.bits.pixels.high - self.bits.pixels.low) / 255 / self.bits.pixels.most(self.bits.image_type)
+            return (self.bits.pixels.high - self.bits.pixels.low) / 255 / self._pixel_most
         return self._exponential(self.log_steps[_key(self.groups[name])])
 
     def set_step(self, name: str, step: float) -> None:
@@ -126,10 +126,9 @@ class Net(nn.Module):
         if self.bits.activation is None or self.bits.image_type is None:
             return images.float() / 255
         # The same integers as PixelCode.counts, all lines of a pixel together.
-        code = self.bits.pixels
         scaled = images.to(self._pixel_addend.dtype) * self._pixel_factor
         counts = ((scaled + self._pixel_addend) / self._pixel_divisor).floor().float()
-        return counts.clamp(0, code.most(self.bits.image_type)) if code != replace(code, low=0, high=255) else counts
+        return counts.clamp(0, self._pixel_most) if self.bits.pixels.clips else counts
 
     def _run(self, layer: Layer, inputs: list[Tensor], keep: dict[str, Tensor] | None) -> Tensor:
         if layer.is_neuron:
