@@ -89,7 +89,7 @@ def test_a_flipped_byte_is_refused_with_exit_code_3(files: Path, tmp_path: Path)
         (["run", "--image-range", "220-39"], 2, "a range of pixels from 220 to 39"),
         (["run", "--image-range", "wide"], 2, "expected LOW-HIGH or fit"),
         (["run", "--image-lines", "0"], 2, "--image-lines"),
-        (["run", "--image-lines", "18"], 2, "at most 17 lines of 4 bits are of use"),
+        (["run", "--image-lines", "18"], 2, "lines of 4 bits are of use up to 17"),
         (["run", "--layer-bits", "conv1"], 2, "expected LAYER=ACTIVATION/WEIGHT"),
         (["run", "--layer-bits", "nothing=4/4"], 2, "is called 'nothing'"),
         (["run", "--mean", "a,b", "--std", "1"], 2, "expected numbers with commas between"),

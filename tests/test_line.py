@@ -10,8 +10,10 @@ import pytest
 from memspike import datasets, line, storage
 from memspike.compiler import compile as compile_network
 from memspike.errors import MappingError, MemspikeError
+from memspike.integer import IntType
 from memspike.mapping import Mapping
 from memspike.network import QuantizedNetwork
+from memspike.pixels import PixelCode
 from memspike.program import Program
 
 
@@ -106,6 +108,14 @@ def test_an_unfinished_run_takes_its_own_order_only(tmp_path: Path) -> None:
     line.claim(EVERYTHING, tmp_path / "run")
     with pytest.raises(MemspikeError, match="unfinished run with other options"):
         line.claim(line.Order(seed=4), tmp_path / "run")
+
+
+def test_a_range_is_fitted_to_the_training_images_at_the_bits_of_the_image() -> None:
+    digits = datasets.load("digits")
+    order = line.Order(image_bits=2, dither=2, image_range=None)
+    pixels = line.start_training(order, digits, None, Silence()).bits.pixels
+    assert pixels == PixelCode(2).fitted(digits.train.images, IntType(2)) != PixelCode(2).fitted(digits.train.images, IntType(4))
+    assert line.order_as_command(order) == "memspike run --image-bits 2 --dither 2 --image-range fit"
 
 
 def test_the_command_in_the_provenance_gives_the_order_again() -> None:

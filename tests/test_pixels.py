@@ -86,7 +86,7 @@ def test_one_channel_staggered_alone_is_no_dither() -> None:
     [
         (lambda: PixelCode(3), "unknown dither 3\n  known are: 0, 1, 2, 4 (0 for none)"),
         (lambda: PixelCode(lines=0), "an image has 1 line for a pixel or more, not 0"),
-        (lambda: PixelCode(lines=2).most(IntType(8)), "2 lines of 8 bits count 511 levels, a pixel has 256\n  at most 1 lines of 8 bits are of use"),
+        (lambda: PixelCode(lines=2).most(IntType(8)), "2 lines of 8 bits count 511 levels, a pixel has 256\n  lines of 8 bits are of use up to 1"),
         (
             lambda: PixelCode.parse(" lines=2 dither=1"),
             "' lines=2 dither=1' says nothing of pixels; expected ' range=<low>-<high>', ' dither=<number>', ' lines=<number>', each or none, in this order",

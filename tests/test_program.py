@@ -184,7 +184,7 @@ BROKEN = [
     ("= input", "= input range=9-9", "line 3: a range of pixels from 9 to 9\n  a range lies within 0 to 255, its low end first"),
     ("= input", "= input dither=3", "line 3: unknown dither 3\n  known are: 0, 1, 2, 4 (0 for none)"),
     ("= input", "= input lines=3", "program small: images of shape [2, 3, 3] cannot be counted with lines=3"),
-    ("= input", "= input lines=18", "program small: 18 lines of 4 bits count 271 levels, a pixel has 256\n  at most 17 lines of 4 bits are of use"),
+    ("= input", "= input lines=18", "program small: 18 lines of 4 bits count 271 levels, a pixel has 256\n  lines of 4 bits are of use up to 17"),
     ("u4[2, 3, 3]", "u0[2, 3, 3]", "line 3: 'u0[2, 3, 3]' is no type"),
     ("u4[2, 3, 3]", "u4[2 3, 3]", "line 3: 'u4[2 3, 3]' is no type"),
     ("flatten(conv)", "flatten(conv) start=1", "line 6: flatten needs the fields , each once"),

@@ -49,7 +49,7 @@ class PixelCode:
         most = self.lines * line.max
         if self.lines > 1 and most > 255:
             what = f"{self.lines} lines of {line.bits} bits count {most + 1} levels, a pixel has 256"
-            raise ProgramError(what, cure=f"at most {max(1, 255 // line.max)} lines of {line.bits} bits are of use")
+            raise ProgramError(what, cure=f"lines of {line.bits} bits are of use up to {max(1, 255 // line.max)}")
         return most
 
     def counts(self, pixels: NDArray[np.uint8], line: IntType) -> Integers:

@@ -3,17 +3,20 @@
 import copy
 import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from memspike.mapping import LayerPlan, Mapping, Tile
+from memspike.pixels import PixelCode
 from memspike.reporter import Report, report
 from memspike.reporter.items import Figure, Headline, Item, Note, Section, Table
-from memspike.reporter.paper import CITATION, FIT
+from memspike.reporter.paper import CITATION, FIT, pixels_said
 from memspike.reporter.placement import placement, spikes
 from reports import Case
+from small_programs import one_conv
 
 
 def table(made: Report, name: str) -> Table:
@@ -35,6 +38,15 @@ def test_the_headline_is_the_summary(case: Case, full_report: Report) -> None:
     assert [m.value for m in headline.measures] == pytest.approx(wanted)
     assert [m.paper for m in headline.measures] == ["at most 0.02 MNIST, 2.3 CIFAR-10", "> 9.8×", "89.1 %", "30 %"]
     assert headline.measures[0].detail.endswith(": 1 of 10 000 images worse")
+
+
+def test_pixels_that_are_not_counted_plainly_are_spoken_of() -> None:
+    plain = one_conv(4, 3, 3, 6)
+    assert pixels_said(plain) == ""
+    assert pixels_said(replace(plain, pixels=PixelCode(2, 4, 39, 220))) == (
+        " Pixels up to 39 count 0, from 220 on most. Each pixel lies on 4 lines, which count 61 levels together in the same window."
+        " Dithered over 2 x 2 pixels and all channels."
+    )
 
 
 def test_a_predicted_headline_counts_its_assumptions(case: Case, full_report: Report) -> None:

@@ -37,7 +37,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image": 0}, "image bits must lie between 2 and 8, got 0"),
     ({"overrides": (("fc", 1, None),)}, "fc (activation) bits must lie between 2 and 8, got 1"),
     ({"overrides": (("fc", None, 16),)}, "fc (weight) bits must lie between 2 and 8, got 16"),
-    ({"pixels": PixelCode(lines=18)}, "18 lines of 4 bits count 271 levels, a pixel has 256\n  at most 17 lines of 4 bits are of use"),
+    ({"pixels": PixelCode(lines=18)}, "18 lines of 4 bits count 271 levels, a pixel has 256\n  lines of 4 bits are of use up to 17"),
     ({"grid": "log"}, "unknown weight grid 'log'\n  grids: symmetric, liu2018"),
     (
         {"activation": None, "overrides": (("fc", 4, None),)},

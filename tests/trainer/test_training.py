@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from memspike.compiler import compile
 from memspike.errors import DataError, FileRefused, MemspikeError, ModelError, TrainingError
+from memspike.pixels import PixelCode
 from memspike.trainer import MODELS, RECIPES, Bits, Recipe, Training, load_model, load_weights, recipe_for, torch_build, train
 from memspike.trainer.net import Net
 from memspike.trainer.recipe import Regularizer
@@ -200,6 +201,7 @@ def test_keys_tell_trainings_apart() -> None:
         key(name="other"),
         key(bits=Bits(3, 4)),
         key(bits=Bits(4, 4, grid="liu2018")),
+        *(key(bits=Bits(pixels=code)) for code in (PixelCode(2), PixelCode(lines=2), PixelCode(low=9), PixelCode(high=99))),
         key(recipe=dataclasses.replace(SHORT, epochs=2)),
         key(data=Noise.of(digest="1")),
         key(model_of(classes=4)),

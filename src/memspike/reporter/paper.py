@@ -60,11 +60,11 @@ def _data(summary: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _image(summary: Mapping[str, Any], design: Design) -> str:
-    return _image_bits(summary, design) + _pixels(design.mapping.program)
+    return _image_bits(summary, design) + pixels_said(design.mapping.program)
 
 
-def _pixels(program: Program) -> str:
-    """What is not as the contract has it: one line for a pixel, rounded half up."""
+def pixels_said(program: Program) -> str:
+    """How pixels are counted where it is not the plain way: all of them on one line each, rounded half up."""
     code, said = program.pixels, ""
     if code.clips:
         said += f" Pixels up to {code.low} count 0, from {code.high} on most."

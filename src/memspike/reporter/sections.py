@@ -10,7 +10,7 @@ from memspike.ops import Conv2d, Dense
 from memspike.reporter import placement, plots, spending
 from memspike.reporter.evidence import Ratio
 from memspike.reporter.items import Cell, Column, Figure, Headline, Item, Measure, Note, Section, Table, shown
-from memspike.reporter.paper import FIT, LOSSES, RATIO, is_fitted, what_differs
+from memspike.reporter.paper import FIT, LOSSES, RATIO, is_fitted, pixels_said, what_differs
 from memspike.reporter.report import Design
 from memspike.reporter.training import training
 
@@ -77,7 +77,7 @@ def _headline(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
     measures = (_loss(summary), *(Measure(label, value, unit, detail, published[label], caution) for label, value, unit, detail in found))
     text = (
         f"{design.label} against {baseline.label}, both on chip {chip.name} ({chip.title}). The program of {design.label} has {_bits(design)}; "
-        f"that of {baseline.label} has {_bits(baseline)}."
+        f"that of {baseline.label} has {_bits(baseline)}.{pixels_said(design.mapping.program)}"
     )
     return Section("headline", "In short", (Headline(measures), Note(text), _check_note(summary), spending.ratios(designs)))
 
@@ -88,11 +88,7 @@ def _bits(design: Design) -> str:
     weighted = [op for op in program.ops if isinstance(op, Conv2d | Dense)]
     signals = {program.types[op.inputs[0]].type.bits for op in weighted if op.inputs[0] != program.input}
     parts = (("weights", {op.weight_type.bits for op in weighted}), ("signals", signals), ("an image", {program.input_type.type.bits}))
-    said = ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
-    code = program.pixels
-    said += f" on each of {code.lines} lines for a pixel" * (code.lines > 1)
-    said += f", of pixels from {code.low} to {code.high}" * code.clips
-    return said + f", dithered over {code.dither} x {code.dither} pixels and all channels" * (code.dither > 0)
+    return ", ".join(f"{name} of {min(bits)}{f' to {max(bits)}' if len(bits) > 1 else ''} bits" for name, bits in parts if bits)
 
 
 def _against(ours: float, theirs: float, unit: str) -> str:
