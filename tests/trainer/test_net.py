@@ -270,11 +270,12 @@ def test_a_range_of_pixels_leaves_what_the_network_means() -> None:
             assert (ranged - plain).abs().mean() < 0.02 * plain.abs().mean()
 
 
-def test_long_sums_of_eight_bits_are_exact() -> None:
+@pytest.mark.parametrize("bits", [Bits(8, 8), Bits(8, 8, 4, pixels=PixelCode(lines=17))])
+def test_long_sums_of_eight_bits_are_exact(bits: Bits) -> None:
     """599 * 255 * 127 lies beyond 2**24, where single precision knows even numbers only."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(600, 1), nn.ReLU(), nn.Linear(1, 2))
     net = net_of(model, (1, 20, 30))
-    net.set_bits(Bits(8, 8))
+    net.set_bits(bits)
     with torch.no_grad():
         net.model[1].weight.fill_(127)[0, 0] = 1
         net.model[1].bias.fill_(-(599 * 255 * 127 + 1) / 255)
