@@ -77,8 +77,10 @@ def _headline(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
     measures = (_loss(summary), *(Measure(label, value, unit, detail, published[label], caution) for label, value, unit, detail in found))
     text = (
         f"{design.label} against {baseline.label}, both on chip {chip.name} ({chip.title}). The program of {design.label} has {_bits(design)}; "
-        f"that of {baseline.label} has {_bits(baseline)}.{pixels_said(design.mapping.program)}"
+        f"that of {baseline.label} has {_bits(baseline)}."
     )
+    if pixels := pixels_said(design.mapping.program):
+        text += f" {design.label}:{pixels}"
     return Section("headline", "In short", (Headline(measures), Note(text), _check_note(summary), spending.ratios(designs)))
 
 
