@@ -140,25 +140,31 @@ def add(row: Row, runs: Path) -> None:
         write(row.table, [*(known for known in read(row.table) if known.key != row.key), row])
 
 
+@dataclass(frozen=True)
+class Aims:
+    """What a table is held against: `paper` and `goals` are losses in points by network and bits, the paper's as it has them, the goals for means over seeds;
+    `plain_goals` are those against fp32 without further epochs.
+
+    `subject` is the method that a table is about; it should be ahead of the methods in `beats`. `tried` says what was done about goals that are missed.
+    """
+
+    paper: dict[str, str] = field(default_factory=dict[str, str])
+    goals: dict[str, float] = field(default_factory=dict[str, float])
+    plain_goals: dict[str, float] = field(default_factory=dict[str, float])
+    subject: str = ""
+    beats: tuple[str, ...] = ()
+    tried: str = ""
+
+
 class Bench:
     """Trains what a table lacks. Floating-point networks and their controls lie in `runs` and serve every table.
 
-    A `brief` table fine-tunes for BRIEF epochs. `subject` is the method that a table is about, beside which the others are set.
+    A `brief` table fine-tunes for BRIEF epochs.
     """
 
-    def __init__(
-        self,
-        table: str,
-        title: str,
-        methods: Sequence[Method],
-        bits: Sequence[int],
-        paper: dict[str, str] | None = None,
-        brief: bool = False,
-        subject: str = "",
-    ) -> None:
-        self.table, self.title, self.methods, self.bits, self.paper, self.subject = table, title, tuple(methods), tuple(bits), paper or {}, subject
-        if brief:
-            self.methods = tuple(replace(method, brief=True) for method in methods)
+    def __init__(self, table: str, title: str, methods: Sequence[Method], bits: Sequence[int], aims: Aims | None = None, brief: bool = False) -> None:
+        self.table, self.title, self.bits, self.aims = table, title, tuple(bits), aims or Aims()
+        self.methods = tuple(replace(method, brief=brief) for method in methods)
 
     def main(self) -> None:
         """The command line of a table."""
@@ -182,7 +188,7 @@ class Bench:
                         wanted[network, seed] = ways
             in_turn(self.table, wanted, asked) if asked.jobs == 1 else at_once(self.table, wanted, asked)
         print(f"# {self.title}\n")
-        for line in table_lines(read(self.table), self.paper, self.subject):
+        for line in table_lines(read(self.table), self.aims):
             print(line)
 
 
@@ -317,21 +323,23 @@ class Watcher:
         print(f"{self.what}: {stage} {epoch}/{epochs}, loss {loss:.4f}, {accuracy:.2%} of the test images, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def table_lines(rows: Sequence[Row], paper: dict[str, str], subject: str = "") -> list[str]:
-    """A Markdown table: a line per network, bits and method, means and standard deviations over seeds, losses in points; `paper` by network and bits.
+def table_lines(rows: Sequence[Row], aims: Aims) -> list[str]:
+    """A Markdown table: a line per network, bits and method, means and standard deviations over seeds, losses in points.
 
-    With a `subject`, every other method's line says by how much that method is ahead of it, over the seeds that both have.
+    Where the aims have a subject, every other method's line says by how much that method is ahead of it, over the seeds that both have.
     """
     heads = ("network, data", "activation / weight bits", "method", "seeds", "fp32", "fp32, same further epochs", "program", "loss, points")
-    heads += ("against plain fp32", "won : lost", "predictions that compiling changed")
-    heads += (*["paper's loss"] * bool(paper), *[f"{subject} minus this, points"] * bool(subject))
+    heads += (*["goal"] * bool(aims.goals), "against plain fp32", "won : lost", "predictions that compiling changed")
+    heads += (*["paper's loss"] * bool(aims.paper), *[f"{aims.subject} minus this, points"] * bool(aims.subject))
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.key[:-1], []).append(row)
     for members in groups.values():
         first = members[0]
+        place = f"{first.network} {first.activation_bits}"
         losses = [100 * (row.accuracy_fp32_control - row.accuracy_program) for row in members]
+        plain = [100 * (row.accuracy_fp32 - row.accuracy_program) for row in members]
         changed = sum(int(row.changed_predictions or 0) for row in members) if first.changed_predictions else "-"
         cells = [
             f"{TITLES[first.network].split(' on ')[0]}, {first.data}",
@@ -340,11 +348,12 @@ def table_lines(rows: Sequence[Row], paper: dict[str, str], subject: str = "") -
             len(members),
             *(_spread([100 * getattr(row, name) for row in members]) for name in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program")),
             _spread(losses),
-            _spread([100 * (row.accuracy_fp32 - row.accuracy_program) for row in members]),
+            *[_goal(losses, aims.goals.get(place))] * bool(aims.goals),
+            _spread(plain) + (f" (goal {_goal(plain, aims.plain_goals[place])})" if place in aims.plain_goals else ""),
             f"{sum(row.won for row in members)} : {sum(row.lost for row in members)}",
             changed,
-            *[paper.get(f"{first.network} {first.activation_bits}", "-")] * bool(paper),
-            *[_ahead([row for row in rows if row.key[:3] == first.key[:3] and row.method == subject], members)] * bool(subject),
+            *[aims.paper.get(place, "-")] * bool(aims.paper),
+            *[_ahead(rows, members, aims)] * bool(aims.subject),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
@@ -356,15 +365,24 @@ def _number(said: str) -> int:
     return int(said)
 
 
-def _ahead(ours: Sequence[Row], theirs: Sequence[Row]) -> str:
-    """How many points more ours have than theirs, seed by seed."""
+def _goal(losses: Sequence[float], goal: float | None) -> str:
+    """A goal, and whether the mean misses it; images are whole, so a ten thousandth of a point is none."""
+    return "-" if goal is None else f"{goal}{', missed' * (statistics.mean(losses) > goal + 1e-4)}"
+
+
+def _ahead(rows: Sequence[Row], theirs: Sequence[Row], aims: Aims) -> str:
+    """How many points more the subject of a table has than these rows of another method, seed by seed."""
+    if theirs[0].method == aims.subject:
+        return "-"
     before = {row.seed: row.accuracy_program for row in theirs}
-    points = [100 * (row.accuracy_program - before[row.seed]) for row in ours if row.seed in before]
-    return "-" if not points or ours == theirs else _spread(points)
+    ours = [row for row in rows if row.key[:3] == theirs[0].key[:3] and row.method == aims.subject and row.seed in before]
+    points = [100 * (row.accuracy_program - before[row.seed]) for row in ours]
+    missed = theirs[0].method in aims.beats and bool(points) and statistics.mean(points) < -1e-4
+    return f"{_spread(points)}{', behind' * missed}" if points else "-"
 
 
 def _spread(values: Sequence[float]) -> str:
-    mean = statistics.mean(values)
+    mean = round(statistics.mean(values), 2) + 0.0  # no minus before nothing
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 

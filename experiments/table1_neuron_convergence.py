@@ -3,7 +3,7 @@
 Run: python experiments/table1_neuron_convergence.py [--networks lenet] [--seeds 5]
 """
 
-from rows import Bench, Method
+from rows import Aims, Bench, Method
 
 ALONE = {"learned_steps": False, "distillation": 0.0}
 METHODS = [
@@ -19,7 +19,12 @@ METHODS = [
     ),
 ]
 
-BENCH = Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2), brief=True, subject="Neuron Convergence")
+AIMS = Aims(
+    subject="Neuron Convergence",
+    beats=("direct rounding",),
+    tried="On MNIST at 4 bits no way stands out from another: one run's sampling error is 0.07 points.",
+)
+BENCH = Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2), aims=AIMS, brief=True)
 
 if __name__ == "__main__":
     BENCH.main()

@@ -3,7 +3,7 @@
 Run: python experiments/table2_weight_clustering.py [--networks lenet] [--seeds 5]
 """
 
-from rows import Bench, Method
+from rows import Aims, Bench, Method
 
 ALONE = {"learned_steps": False, "distillation": 0.0, "regularizer": "none"}
 METHODS = [
@@ -12,7 +12,8 @@ METHODS = [
     Method("fine-tuned, largest weight on the largest integer", changes={**ALONE, "weight_clustering": False}, activation=False),
 ]
 
-BENCH = Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2), brief=True, subject="Weight Clustering")
+AIMS = Aims(subject="Weight Clustering", beats=("direct rounding",))
+BENCH = Bench("table2_weight_clustering", "Weight Clustering alone", METHODS, bits=(5, 4, 3, 2), aims=AIMS, brief=True)
 
 if __name__ == "__main__":
     BENCH.main()

@@ -3,13 +3,27 @@
 Run: python experiments/table4_recipe.py [--networks lenet] [--seeds 5]
 """
 
-from rows import Bench, Method
+from rows import Aims, Bench, Method
 
 # Liu & Liu, DAC 2018 (arXiv 1805.03054), abstract: the only accuracies of the paper that were read in the source.
 PAPER = {"lenet 4": "0.02", "alexnet_cifar 4": "2.3", "resnet20 4": "2.3"}
 METHODS = [Method("default recipe")]
 
-BENCH = Bench("table4_recipe", "The default recipe", METHODS, bits=(4, 3, 2, 5, 8), paper=PAPER)
+# Means over the seeds, against the same network's own fp32 with the same further epochs; LeNet at 4 bits also against fp32 as it was.
+GOALS = {"lenet 4": 0.02, "lenet 3": 0.05, "lenet 2": 0.15, "alexnet_cifar 4": 0.3, "alexnet_cifar 3": 1.0, "alexnet_cifar 2": 3.5}
+GOALS |= {"resnet20 4": 0.5, "resnet20 3": 1.5, "resnet20 2": 5.0}
+TRIED = """What AlexNet misses, and what was tried. An image of 2 bits alone, with 8 bits everywhere behind it, costs it more than the goal at 2/2 bits (table
+"The image alone"); dithered or on several lines it costs less (table "The image on several lines"), but five lines are not the plain recipe's one.
+Fine-tuning for 14 epochs instead of 9 helped little (9: 0.44 points at 4 bits, one seed, an earlier build on a processor). By hand, on three
+convolutions and 20 000 training images, one seed, 6 further epochs, measured on held-out images against the default recipe: following the
+floating-point scores alone, without labels, costs 1.4 points at 2/2 bits; following them on images blended in pairs costs 1.3 at 2/2 and 0.1 at 3/3.
+A weight scale for every channel promises nothing: the channels behind a batch norm have one length, within 4 to 8 %, and rounding the dense layer,
+whose channels do not, moves the floating-point scores hardly less for it (divergence 0.0016 instead of 0.0018 at 3 bits).
+
+ResNet-20 ends its floating-point training at 86.16 ± 0.12 % (three seeds; goal 90 %) with a training loss of 0.16: it overfits, and its recipe is to
+be mended before its rows are filled in."""
+AIMS = Aims(PAPER, GOALS, plain_goals={"lenet 4": 0.0}, tried=TRIED)
+BENCH = Bench("table4_recipe", "The default recipe", METHODS, bits=(4, 3, 2, 5, 8), aims=AIMS)
 
 if __name__ == "__main__":
     BENCH.main()

@@ -3,7 +3,7 @@
 Run: python experiments/table6_ablation.py [--networks lenet] [--seeds 5]
 """
 
-from rows import Bench, Method
+from rows import Aims, Bench, Method
 
 METHODS = [
     Method("default recipe"),
@@ -13,7 +13,7 @@ METHODS = [
     Method("without distillation", changes={"distillation": 0.0}),
 ]
 
-BENCH = Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2), brief=True, subject="default recipe")
+BENCH = Bench("table6_ablation", "One ingredient removed at a time", METHODS, bits=(4, 3, 2), aims=Aims(subject="default recipe"), brief=True)
 
 if __name__ == "__main__":
     BENCH.main()

@@ -3,7 +3,7 @@
 Run: python experiments/table7_image.py [--networks alexnet_cifar] [--seeds 3]
 """
 
-from rows import Bench, Method
+from rows import Aims, Bench, Method
 
 from memspike.pixels import PixelCode
 
@@ -13,7 +13,7 @@ METHODS = [
     *(Method(f"image of {bits} bits, dithered, range fitted", image=bits, pixels=PixelCode(dither=2), fit=True) for bits in (4, 3, 2)),
 ]
 
-BENCH = Bench("table7_image", "The image alone", METHODS, bits=(8,), brief=True, subject="image of 8 bits")
+BENCH = Bench("table7_image", "The image alone", METHODS, bits=(8,), aims=Aims(subject="image of 8 bits"), brief=True)
 
 if __name__ == "__main__":
     BENCH.main()

@@ -4,7 +4,7 @@ Run: python experiments/table8_lines.py [--networks lenet] [--seeds 5]
 Five lines count a pixel in 16 levels with 2 bits each, in 36 with 3, in 76 with 4; a dithered image stays on one line. See decision 19.
 """
 
-from rows import Bench, Method
+from rows import Aims, Bench, Method
 
 from memspike.pixels import PixelCode
 
@@ -15,7 +15,7 @@ METHODS = [
     Method("image dithered, range fitted", pixels=PixelCode(dither=2), fit=True),
 ]
 
-BENCH = Bench("table8_lines", "The image on several lines", METHODS, bits=(4, 3, 2), brief=True, subject="image on 5 lines")
+BENCH = Bench("table8_lines", "The image on several lines", METHODS, bits=(4, 3, 2), aims=Aims(subject="image on 5 lines"), brief=True)
 
 if __name__ == "__main__":
     BENCH.main()

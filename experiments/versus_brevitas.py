@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rows import BRIEF, DATA, SEEDS, Floating, Method, Row, add, load_data, read, table_lines
+from rows import BRIEF, DATA, SEEDS, Aims, Floating, Method, Row, add, load_data, read, table_lines
 from safetensors.torch import save_file
 
 from memspike.integer import IntType
@@ -26,6 +26,7 @@ from memspike.trainer.loop import Stage
 TABLE, TITLE = "versus_brevitas", "Beside Brevitas"
 OURS = Method("default recipe", brief=True)
 SCALES = {"default": "Brevitas, scales of weights from the largest", "learned": "Brevitas, learned scales", "powers of two": "Brevitas, scales powers of two"}
+AIMS = Aims(subject=OURS.name, beats=tuple(SCALES.values()))
 NETWORKS = ("lenet", "alexnet_cifar")
 HERE = Path(__file__).parent
 
@@ -55,7 +56,7 @@ def main() -> None:
                         row = theirs(floating, bits, scales)
                         add(row, asked.runs)
     print(f"# {TITLE}\n")
-    for line in table_lines(read(TABLE), {}, OURS.name):
+    for line in table_lines(read(TABLE), AIMS):
         print(line)
 
 

@@ -91,7 +91,7 @@ def test_trainings_at_once_give_the_rows_of_trainings_in_turn(imported: Any, mon
 def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
     rows = imported("rows")
     one = replace(rows.read("table4_recipe")[0], network="lenet", accuracy_fp32_control=0.99, accuracy_program=0.98, won=3, lost=13, changed_predictions="0")
-    _, _, line = rows.table_lines([one, replace(one, seed=one.seed + 1, accuracy_program=0.97)], {f"lenet {one.activation_bits}": "0.02"})
+    _, _, line = rows.table_lines([one, replace(one, seed=one.seed + 1, accuracy_program=0.97)], rows.Aims({f"lenet {one.activation_bits}": "0.02"}))
     assert "| 2 |" in line and "97.50 ± 0.71" in line and "1.50 ± 0.71" in line and "6 : 26" in line and line.endswith("| 0 | 0.02 |")
 
 
@@ -100,11 +100,25 @@ def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
     rows = imported("rows")
     one = replace(rows.read("table4_recipe")[0], seed=0, accuracy_program=0.98)
     others = [replace(one, method="other", accuracy_program=0.97), replace(one, method="other", seed=1, accuracy_program=0.9)]
-    _, _, ours, theirs = rows.table_lines([one, *others], {}, one.method)
+    _, _, ours, theirs = rows.table_lines([one, *others], rows.Aims(subject=one.method))
     assert ours.endswith("| - |") and theirs.endswith("| 1.00 |")
     more = [replace(one, seed=1, accuracy_program=0.91), replace(one, seed=2, accuracy_program=0.5)]
-    _, _, _, theirs = rows.table_lines([one, *more, *others], {}, one.method)
+    _, _, _, theirs = rows.table_lines([one, *more, *others], rows.Aims(subject=one.method))
     assert theirs.endswith("| 1.00 ± 0.00 |")
+
+
+def test_a_table_says_which_goals_are_missed(imported: Any) -> None:
+    """A mean on its goal holds it; who should be ahead and is not is said to be behind."""
+    rows = imported("rows")
+    one = replace(rows.read("table4_recipe")[0], network="lenet", seed=0, accuracy_fp32=0.985, accuracy_fp32_control=0.99, accuracy_program=0.98)
+    place = f"lenet {one.activation_bits}"
+    for goal, said in ((1.0, "| 1.00 | 1.0 | 0.50 (goal 0.4, missed) |"), (0.99, "| 1.00 | 0.99, missed | 0.50 (goal 0.4, missed) |")):
+        assert said in rows.table_lines([one], rows.Aims(goals={place: goal}, plain_goals={place: 0.4}))[2]
+    other = replace(one, method="other", accuracy_program=0.99)
+    aims = rows.Aims(subject=one.method, beats=("other",))
+    assert rows.table_lines([one, other], aims)[3].endswith("| -1.00, behind |")
+    assert rows.table_lines([one, replace(other, accuracy_program=0.98)], aims)[3].endswith("| 0.00 |")
+    assert rows.table_lines([one, other], rows.Aims(subject=one.method))[3].endswith("| -1.00 |")
 
 
 def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
