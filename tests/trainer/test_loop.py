@@ -250,3 +250,38 @@ def test_a_stage_that_trains_is_alone_in_its_folder_and_a_finished_one_is_open_t
         fit(read, stage, drawn, folder, again, Silence())
     assert again == progress and (again.stage, again.epoch, len(again.curves)) == ("s", 1, 1)
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), read.state_dict().values(), strict=True))
+
+
+# -- the end of a stage
+
+
+def test_a_stage_ends_with_statistics_of_many_batches() -> None:
+    """The mean and variance of each batch, averaged; what they were averaged with while training is as it was."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, momentum=0.3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4))
+    net, stage, drawn = Net(model, trace(model, (2, 8, 8))), Stage("float", 2, 1e-2), batches(num_train=24)
+    train(net, stage, drawn)
+    conv, norm = (net.model.get_submodule(name) for name in "01")
+    sums = [conv(images.float() / 255) for _, images, _ in drawn.epoch("float, statistics", 0, 0)]
+    assert torch.allclose(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in sums]).mean(0), atol=1e-5)
+    assert torch.allclose(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in sums]).mean(0), rtol=1e-5)
+    assert norm.momentum == 0.3 and norm.num_batches_tracked == 2 * drawn.num_steps
+
+
+def test_statistics_of_long_epochs_are_taken_over_some_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4))
+    net, drawn = Net(model, trace(model, (2, 8, 8))), batches(num_train=24)
+    monkeypatch.setattr(loop, "_STEPS_OF_STATISTICS", 1)
+    loop.settle(net, Stage("float", 1, 1e-2), drawn)
+    first = next(drawn.epoch("float, statistics", 0, 0))[1]
+    norm = net.model.get_submodule("1")
+    assert torch.allclose(norm.running_mean, net.model.get_submodule("0")(first.float() / 255).mean((0, 2, 3)), atol=1e-5)
+
+
+def test_statistics_of_a_norm_that_two_layers_share_are_those_of_both() -> None:
+    conv, norm = nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2)
+    model = nn.Sequential(conv, norm, nn.ReLU(), conv, norm, nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+    net, drawn = Net(model, trace(model, (2, 8, 8))), batches(num_train=24)
+    loop.settle(net, Stage("float", 1, 1e-2), drawn)
+    found: Any = net.model.get_submodule(next(layer.norm for layer in net.layers if layer.norm))
+    assert found.momentum == 0.1 and found.num_batches_tracked == 0

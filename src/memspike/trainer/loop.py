@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from memspike.trainer.net import Net
 from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
+_STEPS_OF_STATISTICS = 100  # batches over which a batch norm's statistics are taken at the end of a stage
 Forward = Callable[..., Tensor]  # a Net, or what a compiler made of it
 
 
@@ -145,6 +146,8 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
             if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                 folder.save(stage.name, net, optimizer, progress)
                 saved = time.monotonic()
+        if progress.epoch + 1 == stage.epochs:
+            settle(net, stage, batches)
         with torch.random.fork_rng(devices=[]):  # a net with noise draws while it is evaluated
             torch.manual_seed(batches.seed)
             accuracy = evaluate(net, batches.test_images, batches.test_labels)
@@ -156,6 +159,28 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
         watcher.epoch(stage.name, progress.epoch, stage.epochs, loss_mean, accuracy)
     if stage.epochs == 0:
         folder.save(stage.name, net, None, progress)
+
+
+@torch.no_grad()
+def settle(net: Net, stage: Stage, batches: Batches) -> None:
+    """Take the running statistics of batch norms anew, as means over batches with the weights as they are at the end of a stage.
+
+    While training they follow the last few batches alone, and are as uncertain as those.
+    """
+    norms: list[Any] = [net.model.get_submodule(path) for path in {layer.norm: None for layer in net.layers if layer.norm}]
+    before = [(norm.momentum, int(norm.num_batches_tracked)) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # all batches count alike
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(batches.seed)
+        for step, images, _ in batches.epoch(f"{stage.name}, statistics", 0, 0) if norms else ():
+            net(images)
+            if step + 1 == _STEPS_OF_STATISTICS:
+                break
+    for norm, (momentum, number) in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.num_batches_tracked.fill_(number)
 
 
 def _go_on(progress: Progress, stage: Stage, reached: Progress) -> None:
