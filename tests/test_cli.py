@@ -84,6 +84,33 @@ def test_estimate_says_what_it_saves(files: Path) -> None:
     assert found["area_m2"] == pytest.approx(sum(part["area_m2"] for part in found["components"].values()))
 
 
+def test_what_says_nothing_here_is_refused(files: Path, here: Callable[..., Done]) -> None:
+    """An option that a mapping, integers or a layout without faults would pass over in silence."""
+    program, mapping = str(files / "program.safetensors"), str(files / "mapping.safetensors")
+    for words, says in (
+        (["simulate", mapping, "--chip", "liu2018"], "is mapped onto predictive already"),
+        (["simulate", program, "--neuron", "dual"], "--neuron says something about spikes"),
+        (["simulate", program, "--encoder", "burst"], "--encoder says something about spikes"),
+        (["map", program, "--out", "again.safetensors", "--avoid", "rows"], "add --faults"),
+        (["show", mapping, "--notes"], "only networks and programs have notes"),
+    ):
+        done = here(*words)
+        assert done.returncode == 2 and says in " ".join(done.stderr.split()), (words, done.stderr)
+    assert "neuron" not in here("simulate", program, "--limit", "5").stdout
+    assert "up_down" in here("simulate", program, "--limit", "5", "--fidelity", "spike").stdout
+
+
+def test_show_says_where_the_numbers_of_a_chip_and_of_cells_are_from(files: Path, here: Callable[..., Done]) -> None:
+    shown = here("show", "wan2022-hfox").stdout
+    assert "40.0 uS" in shown and "Neurram_48core" in shown and "Wan et al., Nature 608" in shown
+    folder = Path(cli.__file__).parents[1] / "chips"
+    assert here("show", str(folder / "devices" / "wan2022-hfox.toml")).stdout == shown
+    shown = here("show", "predictive").stdout
+    assert "window_overhead" in shown and "assumed" in shown and "crossbar.device.g_min" in shown
+    assert json.loads(here("show", str(files / "program.safetensors"), "--notes").stdout)["seed"] == 0
+    assert here("show", "nowhere.toml").returncode == 3
+
+
 def test_a_flipped_byte_is_refused_with_exit_code_3(files: Path, tmp_path: Path) -> None:
     data = bytearray((files / "program.safetensors").read_bytes())
     data[len(data) // 2] ^= 1

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:
@@ -21,7 +24,7 @@ def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:
         assert abs(float(printed) - float(promised)) <= tolerance, f"prints {printed}, the page says {promised}"
 
 
-def test_what_the_page_links_to_exists() -> None:
-    root = Path(__file__).parents[1]
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (root / target).exists(), target
+@pytest.mark.parametrize("page", [Path("README.md"), *sorted(path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md"))], ids=str)
+def test_what_a_page_links_to_exists(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / page.parent / target).exists(), target

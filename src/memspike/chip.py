@@ -259,7 +259,7 @@ class Chip:
 
     def quantities(self) -> dict[str, Quantity]:
         """Every number of the chip with its source, by its path (`crossbar.device.g_min`)."""
-        return dict(_quantities(self, ""))
+        return quantities_of(self)
 
     def digest(self) -> str:
         """SHA-256 of the whole description, sources included; what is absent does not count."""
@@ -276,6 +276,11 @@ def _said(thing: Any) -> str:
     if isinstance(thing, tuple):
         return f"({', '.join(_said(value) for value in thing)}{',' if len(thing) == 1 else ''})"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return repr(thing)
+
+
+def quantities_of(thing: Chip | Device) -> dict[str, Quantity]:
+    """Every number of a chip or of memristor cells with its source, by its path."""
+    return dict(_quantities(thing, ""))
 
 
 def _quantities(thing: Any, path: str) -> list[tuple[str, Quantity]]:

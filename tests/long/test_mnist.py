@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_four_bits_lose_at_most_five_images_of_ten_thousand(run: Path) -> None:
     found = json.loads((run / "result.json").read_text())
     assert found["num_test_images"] == 10_000
-    assert found["bits"] == {"activation": 4, "weight": 4, "image": 4}
+    assert found["bits"] == {"activation": 4, "weight": 4, "image": 4, "dither": 0, "lines": 1, "low": 0, "high": 255}
     assert found["accuracy"]["fp32"] >= 0.99
     assert found["accuracy"]["program"] >= found["accuracy"]["fp32"] - 0.0005
 

@@ -1,20 +1,74 @@
 """What there is: a file, the chips and cells, the zoo's programs, this machine."""
 
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from memspike.cli.speech import speech, two_columns
+from memspike.errors import MemspikeError
+from memspike.units import si
+
+if TYPE_CHECKING:
+    from memspike.chip import Chip, Device
 
 
-def show(file: Annotated[str, typer.Argument(help="Any file that memspike wrote, or a program of memspike zoo by name.")]) -> None:
-    """Say what a file holds; a program is printed as text."""
+def show(
+    file: Annotated[
+        str, typer.Argument(help="Any file that memspike wrote; a chip, cells or a program of the zoo, by name; or a chip's or cells' .toml file.")
+    ],
+    notes: Annotated[bool, typer.Option("--notes", help="What a network's or program's file notes of how it was made, as JSON.")] = False,
+) -> None:
+    """Say what a file holds: a program as text, a chip or memristor cells number by number, each with where it is from."""
+    import json
+
     from memspike import storage, zoo
+    from memspike.chip import Chip, Device
+    from memspike.network import QuantizedNetwork
     from memspike.program import Program
 
-    thing = zoo.load_program(file) if file in zoo.program_names() else storage.load(file)
-    print(thing if isinstance(thing, Program) else repr(thing), end="" if isinstance(thing, Program) else "\n")
+    thing = zoo.load_program(file) if file in zoo.program_names() else _described(file) or storage.load(file)
+    if notes:
+        if not isinstance(thing, Program | QuantizedNetwork):
+            raise MemspikeError("--notes: only networks and programs have notes", where=file, cure="leave --notes out")
+        print(json.dumps(dict(thing.notes), indent=2, default=str))
+    elif isinstance(thing, Chip | Device):
+        _show_numbers(thing)
+    else:
+        print(thing if isinstance(thing, Program) else repr(thing), end="" if isinstance(thing, Program) else "\n")
+
+
+def _show_numbers(thing: "Chip | Device") -> None:
+    """Each number with its source, and the laws that its cells follow."""
+    from memspike.chip import Chip, quantities_of
+    from memspike.physics.laws import laws_of
+
+    is_chip = isinstance(thing, Chip)
+    speech.out().print(f"{thing.name}: {thing.title}" if is_chip else f"{thing.name}: memristor cells of {thing.levels} levels", markup=False, soft_wrap=True)
+    table = Table("number", "value", "standing", "source", box=None)
+    for name, quantity in quantities_of(thing).items():
+        value = f"{quantity.value:g}" if quantity.unit == "1" else si(quantity.value, quantity.unit)
+        table.add_row(name, value, quantity.standing, quantity.source)
+    for what, (model, about) in laws_of(thing.crossbar.device if is_chip else thing).items():
+        table.add_row(what, model, "law", about)
+    speech.out().print(table)
+
+
+def _described(name: str) -> "Chip | Device | None":
+    """A chip or cells by name or .toml file; None for anything else."""
+    from memspike import storage
+
+    if name in storage.device_names():
+        return storage.load_device(name)
+    if name in storage.chip_names():
+        return storage.load_chip(name)
+    if not name.endswith(".toml"):
+        return None
+    path = Path(name)
+    is_cells = path.is_file() and not re.search(r"^\[?crossbar\b", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return storage.load_device(name) if is_cells else storage.load_chip(name)
 
 
 def chips() -> None:
@@ -22,7 +76,6 @@ def chips() -> None:
     from collections import Counter
 
     from memspike import storage
-    from memspike.units import si
 
     table = Table("chip", "what it is", "crossbar", "numbers by standing", box=None)
     for name in storage.chip_names():

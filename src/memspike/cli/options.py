@@ -103,7 +103,7 @@ Std = Annotated[str | None, typer.Option(metavar="A,B,C", rich_help_panel="Netwo
 Method = Annotated[
     MethodName, typer.Option(rich_help_panel="Training", help="default: learned steps started from the paper's two methods; liu2018: those two alone.")
 ]
-Epochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in floating point.")]
+Epochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in floating point; the model's recipe unless given, as all below.")]
 ConvergenceEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs with Neuron Convergence.")]
 FinetuneEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Epochs in counts.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, rich_help_panel="Training", help="Images per training step.")]
@@ -113,14 +113,14 @@ ForCells = Annotated[
     typer.Option("--for-cells", metavar="DEVICE", rich_help_panel="Training", help="Train for these memristor cells, by name or .toml file."),
 ]
 ForTime = Annotated[str | None, typer.Option("--for-time", rich_help_panel="Training", help="Train for so long after writing, as 1d; at once unless given.")]
-HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Epochs with --for-cells.")]
+HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Further epochs with --for-cells.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
-DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="cpu or cuda.")]
+DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="Processor: cpu or cuda.")]
 Compiled = Annotated[
     bool, typer.Option("--compile", rich_help_panel="Training", help="Compile the training step (torch.compile): a minute or more at first, then faster.")
 ]
-SimulateOn = Annotated[str, typer.Option("--device", help="cpu; or cuda, for fidelities ideal and spike. It never changes a result.")]
+SimulateOn = Annotated[str, typer.Option("--device", help="Processor: cpu; or cuda, for fidelities ideal and spike, in the same integers.")]
 ChipName = Annotated[str, typer.Option("--chip", help="Chip: predictive, liu2018, or a .toml file (see memspike chips).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

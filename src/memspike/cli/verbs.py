@@ -20,7 +20,6 @@ from memspike.cli.options import (
     FidelityName,
     NeuronName,
     PartialSumsName,
-    Seed,
     SimulateOn,
     integer,
     takes_training_options,
@@ -28,6 +27,7 @@ from memspike.cli.options import (
 from memspike.cli.speech import Listener, speech, tell, two_columns
 from memspike.cli.taking import takes
 from memspike.errors import CheckFailed, MemspikeError
+from memspike.mapping import AVOID
 
 if TYPE_CHECKING:
     from memspike.line import Order
@@ -47,7 +47,10 @@ def run(
         PartialSumsName | None, typer.Option(help="How tiles of one column are added, where not as the chip does: analog (exact) or digital (any size).")
     ] = None,
     encoder: Annotated[EncoderName, typer.Option(help="How counts become spikes.")] = EncoderName.even,
-    cost_images: Annotated[int, typer.Option(min=1, help="Images simulated spike by spike for the energy of both designs.")] = 64,
+    cost_images: Annotated[
+        int,
+        typer.Option(min=1, help="Images simulated spike by spike for energy and latency of both designs; a neuron drains as long as for the slowest of them."),
+    ] = 64,
     check_images: Annotated[int | None, typer.Option(min=0, help="Images on which spikes are held against the program; all unless given.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for everything; an interrupted run in it goes on. Default: a new one under runs/.")] = None,
     as_json: AsJson = False,
@@ -129,7 +132,9 @@ def map_(
     copies: Annotated[list[str] | None, typer.Option(metavar="OP=N", help="Copies of a busy layer, as in --copies conv1.sum=4. May be repeated.")] = None,
     cells: Annotated[str | None, typer.Option(metavar="DEVICE", help="Other memristor cells, by name or from a .toml file.")] = None,
     faults: Annotated[Path | None, typer.Option(help="Fault map (.npz with `cells`) to map around.")] = None,
-    avoid: Annotated[str, typer.Option(help="Ways around faults, with commas.")] = "rows,columns,sides,compensate",
+    avoid: Annotated[
+        str | None, typer.Option(help="Only these ways around --faults, with commas: rows, columns, sides, compensate.", show_default=False)
+    ] = None,
     spare_columns: Annotated[int, typer.Option(min=0, help="Pairs of columns that every crossbar keeps free.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -137,11 +142,14 @@ def map_(
     from memspike import storage, zoo
     from memspike.mapper import map as map_program
 
+    if avoid is not None and faults is None:
+        raise MemspikeError("--avoid says how weights are mapped around faults, and none are given", cure="add --faults")
     wanted = _numbers_of(copies, "--copies")
+    ways = AVOID if avoid is None else [means.strip() for means in avoid.split(",") if means]
     described = storage.load_chip(chip)
     mapping = map_program(
         zoo.load_program(program), described.with_device(storage.load_device(cells)) if cells else described, copies=wanted or None,
-        faults=storage.load_faults(faults) if faults else None, avoid=[means for means in avoid.split(",") if means], spare_columns=spare_columns,
+        faults=storage.load_faults(faults) if faults else None, avoid=ways, spare_columns=spare_columns,
     )  # fmt: skip
     storage.save(mapping, out)
     found = {"mapping": str(out), "chip": mapping.chip.name, "crossbars": mapping.num_crossbars, "utilization": mapping.utilization}
@@ -162,11 +170,11 @@ def simulate(
     ] = FidelityName.ideal,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N test images.")] = None,
     save: Annotated[Path | None, typer.Option(help="File (.npz) for images, scores, labels and activity.")] = None,
-    chip: ChipName = "predictive",
-    encoder: Annotated[EncoderName, typer.Option(help="How counts become spikes.")] = EncoderName.even,
+    chip: Annotated[str | None, typer.Option(help="Chip of a program: predictive unless given, liu2018, or a .toml file. A mapping has its own.")] = None,
+    encoder: Annotated[EncoderName | None, typer.Option(help="How counts become spikes; even unless given.", show_default=False)] = None,
     neuron: Annotated[NeuronName | None, typer.Option(help="Neuron circuit; the chip's unless given.")] = None,
     raster: Annotated[list[str] | None, typer.Option(metavar="OP", help="Keep this layer's spikes of the first image in the .npz. May be repeated.")] = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of random spikes; with --fidelity analog also the number of the chip, the first of --chips.")] = 0,
     device: SimulateOn = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -185,18 +193,24 @@ def simulate(
     loaded = zoo.load_runnable(program)
     is_mapped, read_after = isinstance(loaded, Mapping), seconds(real.time)
     real.check(fidelity.value, is_mapped, {"--save": save, "--raster": raster})
-    design = None
+    spoken = {"--encoder": encoder, "--neuron": neuron, "--raster": raster}
+    for option in (option for option, value in spoken.items() if value and fidelity == FidelityName.ideal):
+        raise MemspikeError(f"{option} says something about spikes, and fidelity ideal computes integers", cure="add --fidelity spike, or analog")
+    encoder, design = encoder or EncoderName.even, None
     if isinstance(loaded, Mapping):
+        if chip is not None:
+            raise MemspikeError(f"--chip {chip}: {program} is mapped onto {loaded.chip.name} already", cure="leave --chip out, or give the program")
         described = real.on(loaded.chip, loaded.faults is not None)
         mapping = replace(loaded, chip=described, faults=None if real.leaves_out("stuck") else loaded.faults)
     else:
+        chip = chip or "predictive"
         described = real.on(storage.load_chip(chip))
         design = real.design(loaded, described, encoder.value, neuron.value if neuron else None)
         mapping = design.mapping(seed)
     dataset = datasets.load(data)
     test = dataset.test
     images, labels = mapping.program.count_pixels(test.images)[:limit], test.labels[:limit]
-    if real.chips is not None and design is not None:
+    if real.chips is not None and design is not None and chip is not None:
         words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
         words += [*(["--limit", str(limit)] if limit else []), *(["--neuron", neuron.value] if neuron else []), *real.words()]
         run = {"command": shlex.join([*words, "--seed", str(seed)]), "data": dataset.source, "data_digest": dataset.digest}
@@ -210,7 +224,7 @@ def simulate(
     if save:
         storage.save_simulation(save, images, result, labels=labels)
     found = {"accuracy": result.accuracy(labels), "num_images": len(images), "fidelity": fidelity.value, "neuron": result.provenance.neuron}
-    shown = {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity", "neuron": "neuron"}
+    shown = {"accuracy": "accuracy", "num_images": "images", "fidelity": "fidelity"} | ({} if fidelity == FidelityName.ideal else {"neuron": "neuron"})
     beyond: tuple[str, ...] = ()
     if fidelity == FidelityName.analog:
         has_map = mapping.faults is not None and bool(mapping.faults.cells.any())

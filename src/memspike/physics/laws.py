@@ -295,3 +295,9 @@ def _find(device: Device, law: Law, known: Mapping[str, Callable[..., L]]) -> L:
     except TypeError as error:
         wanted = ", ".join(list(inspect.signature(make).parameters)[1:]) or "no numbers"
         raise ChipError(f"the law {law.model!r} takes {wanted}, got {', '.join(numbers) or 'none'}", where=where) from error
+
+
+def laws_of(device: Device) -> dict[str, tuple[str, str]]:
+    """The laws that a device follows: by what they rule, each one's name and what it is, with its source."""
+    ruled = {"programming": (device.programming, _PROGRAMMING), "drift": (device.drift, _DRIFT), "temperature": (device.temperature, _HEAT)}
+    return {what: (law.model, " ".join((known[law.model].__doc__ or "").split("\n\n")[0].split())) for what, (law, known) in ruled.items() if law}

@@ -169,6 +169,7 @@ def settle(net: Net, stage: Stage, batches: Batches) -> None:
     """
     norms: list[Any] = [net.model.get_submodule(path) for path in {layer.norm: None for layer in net.layers if layer.norm}]
     before = [(norm.momentum, int(norm.num_batches_tracked)) for norm in norms]
+    net.train()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # all batches count alike
