@@ -15,7 +15,7 @@ from memspike.reporter.report import Design
 CITATION = "Liu & Liu, DAC 2018, arXiv 1805.03054, abstract"
 RATIO = Ratio(speedup=9.8, throughput=None, energy_saving=0.891, area_saving=0.30)
 LOSSES = {"MNIST": 0.0002, "CIFAR-10": 0.023}
-FIT = "fitted to these figures, not evidence"
+FIT = "fitted to the paper's ratios on LeNet, not evidence"
 PREDICTED = "predicted from the chip's constants"
 NOT_SAID = "The abstract does not say."
 
