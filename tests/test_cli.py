@@ -92,6 +92,7 @@ def test_what_says_nothing_here_is_refused(files: Path, here: Callable[..., Done
         (["simulate", program, "--neuron", "dual"], "--neuron says something about spikes"),
         (["simulate", program, "--encoder", "burst"], "--encoder says something about spikes"),
         (["map", program, "--out", "again.safetensors", "--avoid", "rows"], "add --faults"),
+        (["simulate", "lenet-mnist-4"], "images of [1, 8, 8] where the program takes [1, 28, 28] and was trained on MNIST"),
         (["show", mapping, "--notes"], "only networks and programs have notes"),
     ):
         done = here(*words)

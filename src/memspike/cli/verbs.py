@@ -26,12 +26,13 @@ from memspike.cli.options import (
 )  # fmt: skip
 from memspike.cli.speech import Listener, speech, tell, two_columns
 from memspike.cli.taking import takes
-from memspike.errors import CheckFailed, MemspikeError
+from memspike.errors import CheckFailed, DataError, MemspikeError
 from memspike.mapping import AVOID
 
 if TYPE_CHECKING:
     from memspike.line import Order
     from memspike.montecarlo import Design
+    from memspike.program import Program
 
 
 @app.command(
@@ -209,7 +210,8 @@ def simulate(
         mapping = design.mapping(seed)
     dataset = datasets.load(data)
     test = dataset.test
-    images, labels = mapping.program.count_pixels(test.images)[:limit], test.labels[:limit]
+    _check_shape(mapping.program, test.images[:1], data)
+    images, labels = mapping.program.count_pixels(test.images[:limit]), test.labels[:limit]
     if real.chips is not None and design is not None and chip is not None:
         words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
         words += [*(["--limit", str(limit)] if limit else []), *(["--neuron", neuron.value] if neuron else []), *real.words()]
@@ -234,6 +236,15 @@ def simulate(
     tell(found, as_json, shown)
     for caution in beyond if not as_json else ():
         speech.out().print(f"caution: {caution}", soft_wrap=True, markup=False)
+
+
+def _check_shape(program: "Program", image: Any, data: str) -> None:
+    """Refuse test images of another shape than the program's, with the words of the command line."""
+    wanted, found = list(program.input_type.shape), list(program.count_pixels(image).shape[1:])
+    if found != wanted:
+        trained = program.notes.get("data", {}).get("name")
+        what = f"images of {found} where the program takes {wanted}{f' and was trained on {trained}' if trained else ''}"
+        raise DataError(what, where=f"--data {data}", cure="name the data that it was made for; --data is digits unless given")
 
 
 def _many_chips(design: "Design", images: Any, labels: Any, real: RealChips, seed: int, run: dict[str, str], as_json: bool) -> None:
@@ -266,7 +277,10 @@ def estimate(
     save: Annotated[Path | None, typer.Option(help="File (.json) for the cost and its rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cost a mapped program: latency, throughput, energy and area, by component and layer."""
+    """Cost a mapped program: latency, throughput, energy and area, by component and layer.
+
+    Neurons drain as long as for the slowest of the simulated images, so latency and energy grow a little with their number.
+    """
     from memspike import storage
     from memspike.estimator import estimate as estimate_mapping
     from memspike.mapping import Mapping
