@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -277,7 +278,7 @@ class Floating:
         row = Row(
             table, self.network, self.data.name, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), _image_bits(frozen, chosen), method.name,
             self.seed, epochs, self.accuracy, self.control(epochs), float(right.mean()), changed, int((right & ~was_right).sum()),
-            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), version("memspike"),
+            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), _version(),
             program.digest() if program else "",
         )  # fmt: skip
         return row, program
@@ -378,7 +379,8 @@ def _ahead(rows: Sequence[Row], theirs: Sequence[Row], aims: Aims) -> str:
     ours = [row for row in rows if row.key[:3] == theirs[0].key[:3] and row.method == aims.subject and row.seed in before]
     points = [100 * (row.accuracy_program - before[row.seed]) for row in ours]
     missed = theirs[0].method in aims.beats and bool(points) and statistics.mean(points) < -1e-4
-    return f"{_spread(points)}{', behind' * missed}" if points else "-"
+    fewer = f" ({len(points)} seed{'s' * (len(points) > 1)})" if len(points) < len(theirs) else ""
+    return f"{_spread(points)}{fewer}{', behind' * missed}" if points else "-"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -412,6 +414,13 @@ def _device(device: str) -> str:
         return torch.cuda.get_device_name(device)
     names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """The version of memspike, and the commit where these experiments lie in a repository."""
+    done = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return "+".join([version("memspike"), *([f"g{done.stdout.strip()}"] if done.returncode == 0 else [])])
 
 
 def _boundless() -> Chip:

@@ -37,7 +37,8 @@ program's is that of the compiled integers, image, first and last layer included
 training's own forward pass. A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. Won and lost are
 images that only the quantised, or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set
 ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
-{brief}. A goal that its mean misses says so; "behind" is said where a table's subject should be ahead of another way and is not."""
+{brief}. A goal that its mean misses says so; "behind" is said where a table's subject should be ahead of another way and is not.
+The rows are of several builds; each names its own (`version`), from here on with the commit, and the digest of its program."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
@@ -57,7 +58,10 @@ def page(figures: Sequence[Path]) -> str:
     """The page's text, with these figures."""
     parts = [HEAD.format(brief=_brief()), *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
     if figures:
-        parts.append("Means over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe.")
+        parts.append(
+            "Means over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe, which are more than others take "
+            "(see the legend). The axis is stretched towards 100 %, and points of the same bits stand side by side."
+        )
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
         wanted = {network: len(bench.methods) * len(bench.bits) * seeds for network, seeds in SEEDS.items()}

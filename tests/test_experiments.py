@@ -101,7 +101,7 @@ def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
     one = replace(rows.read("table4_recipe")[0], seed=0, accuracy_program=0.98)
     others = [replace(one, method="other", accuracy_program=0.97), replace(one, method="other", seed=1, accuracy_program=0.9)]
     _, _, ours, theirs = rows.table_lines([one, *others], rows.Aims(subject=one.method))
-    assert ours.endswith("| - |") and theirs.endswith("| 1.00 |")
+    assert ours.endswith("| - |") and theirs.endswith("| 1.00 (1 seed) |")
     more = [replace(one, seed=1, accuracy_program=0.91), replace(one, seed=2, accuracy_program=0.5)]
     _, _, _, theirs = rows.table_lines([one, *more, *others], rows.Aims(subject=one.method))
     assert theirs.endswith("| 1.00 ± 0.00 |")
