@@ -35,7 +35,7 @@ Written by `python experiments/show_tables.py` from [its rows](../experiments/re
 that are there; with `--jobs 2` two trainings run at once. Accuracies are per cent of all 10 000 test images, mean and standard deviation over seeds; a
 program's is that of the compiled integers, image, first and last layer included. Where one half stays in fp32 there is no program: the accuracy is the
 training's own forward pass. A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. Won and lost are
-images that only the quantised, or only the fp32 network of that seed classifies rightly, all seeds together. The epoch is always the last. Tables that set
+images that only the quantised, or only the fp32 network of that seed classifies correctly, all seeds together. The epoch is always the last. Tables that set
 ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
 {brief}. A goal that its mean misses says so; "behind" is said where a table's subject should be ahead of another way and is not.
 The rows are of several builds; each names its own (`version`), from here on with the commit, and the digest of its program."""
@@ -59,8 +59,8 @@ def page(figures: Sequence[Path]) -> str:
     parts = [HEAD.format(brief=_brief()), *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
     if figures:
         parts.append(
-            "Means over seeds, bars from the worst seed to the best; dashed: fp32 with as many further epochs as the default recipe, which are more than others take "
-            "(see the legend). The axis is stretched towards 100 %, and points of the same bits stand side by side."
+            "Means over seeds, bars from the worst seed to the best; epochs differ (legend); dashed: fp32 with as many further ones as the default recipe.\n"
+            "The axis is stretched towards 100 %, and points of the same bits stand side by side."
         )
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
