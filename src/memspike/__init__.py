@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memspike.mapper import map as map
     from memspike.mapping import Mapping as Mapping
     from memspike.network import QuantizedNetwork as QuantizedNetwork
+    from memspike.pixels import PixelCode as PixelCode
     from memspike.program import Program as Program
     from memspike.reporter import Report as Report
     from memspike.reporter import report as report
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from memspike.simulator import simulate as simulate
     from memspike.storage import load as load
     from memspike.storage import load_chip as load_chip
+    from memspike.storage import load_device as load_device
     from memspike.storage import save as save
     from memspike.trainer import Bits as Bits
     from memspike.trainer import Recipe as Recipe
+    from memspike.trainer import Training as Training
     from memspike.trainer import load_model as load_model
     from memspike.trainer import models as models
     from memspike.trainer import train as train
@@ -45,8 +48,11 @@ _DOORS = {
     "save": "storage",
     "load": "storage",
     "load_chip": "storage",
+    "load_device": "storage",
     "Bits": "trainer",
+    "PixelCode": "pixels",
     "Recipe": "trainer",
+    "Training": "trainer",
     "Dataset": "datasets",
     "QuantizedNetwork": "network",
     "Program": "program",

@@ -71,6 +71,14 @@ def test_train_is_the_three_steps() -> None:
     assert compile(network).digest() == compile(training.freeze(training.counts(training.floating()))).digest()
 
 
+def test_train_takes_bits_of_every_kind_at_once() -> None:
+    bits = Bits(4, 4, pixels=PixelCode(lines=2))
+    network = train(model_of(), Noise.of(), bits=bits, recipe=SHORT, mean=(0.5, 0.5), std=(0.2, 0.2))
+    assert network.pixels == bits.pixels and "normalization" in network.notes
+    with pytest.raises(TrainingError, match="given twice"):
+        train(model_of(), Noise.of(), weight_bits=3, bits=bits)
+
+
 @pytest.mark.parametrize("regularizer", get_args(Regularizer))
 @pytest.mark.parametrize("clustering", [False, True])
 @pytest.mark.parametrize("learned", [False, True])

@@ -284,21 +284,36 @@ def train(
     weight_bits: int = 4,
     activation_bits: int = 4,
     image_bits: int | None = None,
+    bits: Bits | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
     name: str | None = None,
     pretrained: Mapping[str, Tensor] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     folder: Path | None = None,
     device: str = "cpu",
     watcher: Watcher | None = None,
 ) -> QuantizedNetwork:
-    """Train `model` on `data` until its activations are counts of `activation_bits` and its weights integers of `weight_bits`.
+    """Train `model` on `data` until its activations are counts of `activation_bits` and its weights integers of `weight_bits`, 2 to 8 each.
 
-    See `Training` for the arguments, errors, and the steps in between.
+    Args:
+        model: any feed-forward nn.Module that torch.fx can trace (ModelError otherwise); it is copied, never changed.
+        data: labelled images, as `memspike.datasets.load` gives them.
+        image_bits: of a pixel; None: as many as an activation.
+        bits: instead of the three numbers before: also bits layer by layer, and how pixels are counted.
+        recipe: None takes the one measured for a reference network, or the default one.
+        pretrained: state dict to start from; the floating-point stage is then skipped.
+        mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
+        folder: where checkpoints go, from which the same call goes on; None keeps none. device: "cpu" or "cuda".
+
+    `Training` takes the steps one by one, and says of every error when it is raised.
     """
+    if bits is not None and (weight_bits, activation_bits, image_bits) != (4, 4, None):
+        raise TrainingError("bits are given twice", cure="give bits=Bits(...) alone, or weight_bits, activation_bits and image_bits")
     training = Training(
-        model, data, name=name, bits=Bits(activation_bits, weight_bits, image_bits), recipe=recipe or recipe_for(model), seed=seed,
-        pretrained=pretrained, folder=folder, device=device, watcher=watcher,
+        model, data, name=name, bits=bits or Bits(activation_bits, weight_bits, image_bits), recipe=recipe or recipe_for(model), seed=seed,
+        pretrained=pretrained, mean=mean, std=std, folder=folder, device=device, watcher=watcher,
     )  # fmt: skip
     return training.freeze(training.counts(training.floating()))
 
