@@ -509,3 +509,14 @@ def test_a_limit_spreads_evenly_and_keeps_the_order() -> None:
 def test_a_split_takes_no_floats() -> None:
     with pytest.raises(DataError, match="a split has images of uint8 and integer labels, not float64 and int64"):
         datasets.Split(np.zeros((1, 1, 2, 2)), np.zeros(1, np.int64))  # pyright: ignore[reportArgumentType]
+
+
+def test_no_image_starts_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would hand an EPS to Ghostscript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "EPS")
+    with pytest.raises(DataError, match="images are PNG, JPEG"):
+        decode(file.getvalue(), "train, row 0")

@@ -1,8 +1,6 @@
 """Images and labels as people have them: decoded, stacked, numbered."""
 
 import io
-import struct
-import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,20 +11,26 @@ from PIL import Image
 from memspike.datasets.split import Split
 from memspike.errors import DataError, first_line
 
+# What data sets come in. Pillow knows more, some of which it hands to other programs (EPS to Ghostscript).
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+
 
 def decode(data: Any, where: str) -> NDArray[np.uint8]:
     """One encoded image as uint8 `[channels, height, width]`: grey has one channel, all else becomes RGB."""
     if not isinstance(data, bytes):
         raise DataError(f"holds no image bytes but {type(data).__name__}", where=where)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"is an image of mode {image.mode}, with more than 8 bits per pixel", where=where, cure="convert it to 8 bits")
             grey = image.mode in ("L", "1", "LA", "La")
             wanted = "L" if grey else "RGB"
             pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"is no image that can be decoded: {first_line(error)}", where=where) from error
+    except DataError:
+        raise
+    except Exception as error:  # whatever a decoder makes of damaged bytes
+        known = f"images are {', '.join(FORMATS)}"
+        raise DataError(f"is no image that can be decoded: {first_line(error) or type(error).__name__}", where=where, cure=known) from error
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
