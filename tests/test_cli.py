@@ -141,6 +141,11 @@ def test_a_flipped_byte_is_refused_with_exit_code_3(files: Path, tmp_path: Path)
         (["run", "--mean", "a,b", "--std", "1"], 2, "expected numbers with commas between"),
         (["run", "--mean", "0.5"], 2, "--std"),
         (["run", "--device", "abacus"], 2, "abacus"),
+        (["run", "--device", "cpu:"], 2, "no device 'cpu:'"),
+        (["run", "--seed", "9" * 30], 2, "--seed"),
+        (["run", "--layer-bits", f"conv1={'9' * 5000}/4"], 2, "of at most nine digits"),
+        (["run", "--data", "~nobody-of-this-name/x"], 2, "~nobody-of-this-name/x"),
+        (["simulate", "a" * 300], 3, "File name too long"),
         (["simulate", "no-such-file.safetensors"], 3, "no-such-file.safetensors"),
         (["report", "no-such-run"], 3, "no-such-run"),
         (["simulat"], 2, "simulate"),
@@ -229,6 +234,13 @@ def test_weights_that_run_code_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "Python objects could run code" in done.stderr
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing: a disk that is always full")
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "memspike", "show", "predictive"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "error output: No space left on device\n")
 
 
 def test_spikes_that_differ_from_the_program_end_in_exit_code_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -511,6 +511,14 @@ def test_a_split_takes_no_floats() -> None:
         datasets.Split(np.zeros((1, 1, 2, 2)), np.zeros(1, np.int64))  # pyright: ignore[reportArgumentType]
 
 
+def test_classes_of_an_npz_are_a_list(tmp_path: Path) -> None:
+    images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels, "classes": np.array("ab")}
+    write_arrays(tmp_path / "mine.npz", arrays)
+    with pytest.raises(DataError, match="expected their names in a row"):
+        datasets.load(tmp_path / "mine.npz")
+
+
 def test_no_image_starts_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow would hand an EPS to Ghostscript, whatever the file is called."""
     from PIL import EpsImagePlugin

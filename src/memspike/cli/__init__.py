@@ -16,12 +16,23 @@ for _name, _listing in (("show", listings.show), ("chips", listings.chips), ("zo
     app.command(_name, rich_help_panel="What there is")(_listing)
 
 
+def _forget_output() -> None:
+    """What is left in the buffer of stdout and cannot be written is not tried again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in one clear message and an exit code, never in a traceback."""
     # Threads that wait by spinning make a shared machine several times slower; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()
     except MemspikeError as error:
         if speech.debug:
             raise
@@ -32,8 +43,14 @@ def main() -> None:
         speech.err().print("interrupted; the same command goes on from the last checkpoint")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `memspike show FILE | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(1)
+    except OSError as error:  # a disk that is full, a name that is too long
+        if speech.debug:
+            raise
+        _forget_output()
+        speech.err().print(f"[bold red]error[/bold red] {escape(clean(str(error.filename or 'output')[:200]))}: {error.strerror or error}", soft_wrap=True)
+        sys.exit(3)
     except Exception as error:  # a fault of ours: say so, and keep the traceback for those who ask
         if speech.debug:
             raise

@@ -60,6 +60,7 @@ class GridName(StrEnum):
     liu2018 = "liu2018"
 
 
+MAX_SEED = 2**62  # what generators of random numbers take, and room for as many chips
 Model = Annotated[
     str,
     typer.Option(
@@ -115,7 +116,7 @@ ForCells = Annotated[
 ForTime = Annotated[str | None, typer.Option("--for-time", rich_help_panel="Training", help="Train for so long after writing, as 1d; at once unless given.")]
 HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Further epochs with --for-cells.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
-Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Same seed, same result.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, rich_help_panel="Training", help="Same seed, same result.")]
 DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="Processor: cpu or cuda.")]
 Compiled = Annotated[
     bool, typer.Option("--compile", rich_help_panel="Training", help="Compile the training step (torch.compile): a minute or more at first, then faster.")
@@ -175,8 +176,8 @@ def _range(text: str) -> tuple[int, int] | None:
 
 def integer(text: str, option: str) -> int:
     """The whole number that a text is; raises MemspikeError naming the option when it is none."""
-    if not text.isdecimal():
-        raise MemspikeError(f"{option}: {text!r} is no whole number")
+    if not text.isdecimal() or len(text) > 9:
+        raise MemspikeError(f"{option}: {text[:40]!r} is no whole number{' of at most nine digits' * text.isdecimal()}")
     return int(text)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from memspike.cli.analog import RealChips, seconds, times
 from memspike.cli.app import app
 from memspike.cli.options import (
+    MAX_SEED,
     AsJson,
     ChipName,
     Data,
@@ -175,7 +176,7 @@ def simulate(
     encoder: Annotated[EncoderName | None, typer.Option(help="How counts become spikes; even unless given.", show_default=False)] = None,
     neuron: Annotated[NeuronName | None, typer.Option(help="Neuron circuit; the chip's unless given.")] = None,
     raster: Annotated[list[str] | None, typer.Option(metavar="OP", help="Keep this layer's spikes of the first image in the .npz. May be repeated.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random spikes; with --fidelity analog also the number of the chip, the first of --chips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of random spikes; with --fidelity analog also the chip's number, the first of --chips.")] = 0,
     device: SimulateOn = "cpu",
     as_json: AsJson = False,
 ) -> None:

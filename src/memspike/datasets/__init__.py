@@ -36,7 +36,7 @@ def load(name: str | Path, *, num_train: int | None = None, num_test: int | None
     """
     try:
         return _load(name).limited(num_train, num_test)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a RuntimeError for a home that nobody has
         raise DataError(f"cannot be read: {first_line(error)}", where=str(name)) from error
 
 
@@ -90,6 +90,8 @@ def _from_npz(path: Path) -> Dataset:
         Split(pixels_of(arrays[f"{name}_images"], f"{path}, {name}_images"), labels_of(arrays[f"{name}_labels"], f"{path}, {name}_labels"))
         for name in ("train", "test")
     )
+    if "classes" in arrays and arrays["classes"].ndim != 1:
+        raise DataError(f"classes are {list(arrays['classes'].shape)}; expected their names in a row", where=str(path), cure="save them as a list of names")
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else numbered(train, str(path))
     return Dataset(path.stem, classes, train, test, str(path))
 

@@ -68,7 +68,7 @@ def save(thing: Thing, path: str | Path) -> Path:
     if form is None:
         raise FileRefused(f"{an(type(thing).__name__)} is no thing to save", where=str(path), cure=f"things are: {', '.join(k.__name__ for k in _FORMS)}")
     if path.suffix != form.suffix:
-        raise FileRefused(f"{an(form.word)} is saved as {form.suffix}", where=str(path), cure=f"name it {path.with_suffix(form.suffix).name}")
+        raise FileRefused(f"{an(form.word)} is saved as {form.suffix}", where=str(path), cure=f"name it {path.stem or 'file'}{form.suffix}")
     with _located(path):
         parts = form.apart(thing)
     return _write(form, parts, path)
@@ -83,7 +83,7 @@ def save_simulation(path: str | Path, images: Integers, result: Result, *, label
     path = Path(path)
     form = _FORMS[Result]
     if path.suffix != form.suffix:
-        raise FileRefused(f"a simulation is saved as {form.suffix}", where=str(path), cure=f"name it {path.with_suffix(form.suffix).name}")
+        raise FileRefused(f"a simulation is saved as {form.suffix}", where=str(path), cure=f"name it {path.stem or 'file'}{form.suffix}")
     with _located(path):
         parts = _result_apart(result)
     beside = {"images": np.asarray(images)} | ({} if labels is None else {"labels": np.asarray(labels)})

@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -356,7 +357,7 @@ def _check_same(net: Net, model: nn.Module, traced: Trace) -> None:
 
 def _check_device(device: str) -> None:
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or not (index or "0").isdecimal():
+    if not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", device):
         raise TrainingError(f"no device {device!r}", cure="devices: cpu, cuda")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise TrainingError("torch finds no CUDA device here", cure="use --device cpu; `memspike doctor` shows what torch can use")
