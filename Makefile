@@ -20,7 +20,7 @@ install: .venv/installed ## Make .venv with memspike and everything the tests ne
 demo: install ## Walk the whole line on the embedded digits, about two minutes; ends by naming the report
 	$(BIN)/memspike run
 
-test: install ## Run the tests, under five minutes on two cores
+test: install ## Run the tests, about six minutes on two cores
 	$(BIN)/pytest
 
 test-long: install ## Run the long tests: LeNet on MNIST, the whole line, about a quarter of an hour
