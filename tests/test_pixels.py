@@ -122,3 +122,9 @@ def test_a_fitted_range_is_where_counts_err_least(bits: int) -> None:
 def test_reading_undoes_writing(bits: int, data: st.DataObject) -> None:
     code = data.draw(pixel_codes(bits))
     assert PixelCode.parse(str(code)) == code
+
+
+def test_pixels_that_are_not_bytes_are_refused() -> None:
+    """Images from 0 to 1 would all count as black."""
+    with pytest.raises(ProgramError, match="pixels are float64; expected uint8"):
+        PixelCode().counts(np.zeros((1, 1, 2, 2)), IntType(4))  # pyright: ignore[reportArgumentType]

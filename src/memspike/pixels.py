@@ -55,8 +55,10 @@ class PixelCode:
     def counts(self, pixels: NDArray[np.uint8], line: IntType) -> Integers:
         """The counts of images `[n, channels, rows, columns]`, int64 `[n, channels * lines, rows, columns]`: all lines of a channel, then the next's.
 
-        Computed in integers, so exact. On one line and without dither images may have any shape.
+        Computed in integers, so exact. On one line and without dither images may have any shape. Raises ProgramError for pixels that are not uint8.
         """
+        if np.asarray(pixels).dtype != np.uint8:
+            raise ProgramError(f"pixels are {np.asarray(pixels).dtype}; expected uint8, 0 (black) to 255", cure="scale them and use astype('uint8')")
         factor, addend, divisor = self.rounding(pixels.shape[1:], line)
         return self.on_lines(((pixels.astype(np.int64) * factor + addend) // divisor).clip(0, self.most(line)))
 
