@@ -256,7 +256,7 @@ class Floating:
 
     def row(self, table: str, method: Method, bits: int) -> tuple[Row, Program | None]:
         """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
-        started = time.monotonic()
+        started, build = time.monotonic(), _version()
         recipe, chosen = method.recipe(self.network), method.bits(bits)
         if method.fit and chosen.image_type is not None:
             chosen = replace(chosen, pixels=chosen.pixels.fitted(self.data.train.images, chosen.image_type))
@@ -278,7 +278,7 @@ class Floating:
         row = Row(
             table, self.network, self.data.name, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), _image_bits(frozen, chosen), method.name,
             self.seed, epochs, self.accuracy, self.control(epochs), float(right.mean()), changed, int((right & ~was_right).sum()),
-            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), _version(),
+            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), build,
             program.digest() if program else "",
         )  # fmt: skip
         return row, program
@@ -418,9 +418,16 @@ def _device(device: str) -> str:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    """The version of memspike, and the commit where these experiments lie in a repository."""
-    done = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return "+".join([version("memspike"), *([f"g{done.stdout.strip()}"] if done.returncode == 0 else [])])
+    """The version of memspike, and in a repository the last commit that changed the package, with a mark where it was changed since."""
+    package = Path(__file__).parents[1] / "src"
+    try:
+        commit, changed = (
+            subprocess.run(["git", "-C", str(package), *words, "--", "."], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("log", "-1", "--format=%h"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        commit = changed = ""
+    return version("memspike") + f"+g{commit}" * bool(commit) + ".changed" * bool(changed)
 
 
 def _boundless() -> Chip:

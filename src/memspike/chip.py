@@ -119,6 +119,10 @@ class Device:
         if not self.conductances_source.strip():
             raise ChipError("the measured conductances have no source", where=where, cure="name one in conductances_source")
 
+    def quantities(self) -> dict[str, Quantity]:
+        """Every number of the cells with its source, by its path."""
+        return dict(_quantities(self, ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Crossbar:
@@ -259,7 +263,7 @@ class Chip:
 
     def quantities(self) -> dict[str, Quantity]:
         """Every number of the chip with its source, by its path (`crossbar.device.g_min`)."""
-        return quantities_of(self)
+        return dict(_quantities(self, ""))
 
     def digest(self) -> str:
         """SHA-256 of the whole description, sources included; what is absent does not count."""
@@ -276,11 +280,6 @@ def _said(thing: Any) -> str:
     if isinstance(thing, tuple):
         return f"({', '.join(_said(value) for value in thing)}{',' if len(thing) == 1 else ''})"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return repr(thing)
-
-
-def quantities_of(thing: Chip | Device) -> dict[str, Quantity]:
-    """Every number of a chip or of memristor cells with its source, by its path."""
-    return dict(_quantities(thing, ""))
 
 
 def _quantities(thing: Any, path: str) -> list[tuple[str, Quantity]]:

@@ -279,9 +279,15 @@ def test_statistics_of_long_epochs_are_taken_over_some_batches(monkeypatch: pyte
 
 
 def test_statistics_of_a_norm_that_two_layers_share_are_those_of_both() -> None:
+    """As torch averages them when the model itself sees the batches."""
+    torch.manual_seed(0)
     conv, norm = nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2)
     model = nn.Sequential(conv, norm, nn.ReLU(), conv, norm, nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
     net, drawn = Net(model, trace(model, (2, 8, 8))), batches(num_train=24)
     loop.settle(net, Stage("float", 1, 1e-2), drawn)
     found: Any = net.model.get_submodule(next(layer.norm for layer in net.layers if layer.norm))
     assert found.momentum == 0.1 and found.num_batches_tracked == 0
+    norm.momentum = None
+    for _, images, _ in drawn.epoch("float, statistics", 0, 0):
+        model.train()(images.float() / 255)
+    assert torch.allclose(found.running_mean, norm.running_mean, atol=1e-5) and torch.allclose(found.running_var, norm.running_var, rtol=1e-4)

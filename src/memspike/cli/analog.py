@@ -46,7 +46,7 @@ class RealChips:
     spare_columns: Annotated[int | None, _option("Pairs of columns that every crossbar keeps free for that.", "N", min=0)] = None
     chips: Annotated[int | None, _option("Simulate N chips, numbered from --seed on; needs --out.", "N", _MANY, min=1)] = None
     out: Annotated[Path | None, _option("Folder for chips.csv, result.json and report.html; the same command goes on in it.", "FOLDER", _MANY)] = None
-    within: Annotated[float | None, _option("Yield: chips so few points below the ideal program; 0.5 unless given.", "POINTS", _MANY, min=0, max=100)] = None
+    within: Annotated[float | None, _option("Yield: chips at most so many points below the program; 0.5 unless given.", "POINTS", _MANY, min=0, max=100)] = None
     detail: Annotated[int | None, _option("Chips behind each figure on one imperfection, layer or time; 5 unless given.", "N", _MANY, min=0)] = None
     times: Annotated[str | None, _option("Accuracy at these times too, as 1s,30d; 0s, 1h and 1d unless given, where cells change.", "TIMES", _MANY)] = None
 

@@ -42,13 +42,13 @@ def show(
 
 def _show_numbers(thing: "Chip | Device") -> None:
     """Each number with its source, and the laws that its cells follow."""
-    from memspike.chip import Chip, quantities_of
+    from memspike.chip import Chip
     from memspike.physics.laws import laws_of
 
     is_chip = isinstance(thing, Chip)
     speech.out().print(f"{thing.name}: {thing.title}" if is_chip else f"{thing.name}: memristor cells of {thing.levels} levels", markup=False, soft_wrap=True)
     table = Table("number", "value", "standing", "source", box=None)
-    for name, quantity in quantities_of(thing).items():
+    for name, quantity in thing.quantities().items():
         value = f"{quantity.value:g}" if quantity.unit == "1" else si(quantity.value, quantity.unit)
         table.add_row(name, value, quantity.standing, quantity.source)
     for what, (model, about) in laws_of(thing.crossbar.device if is_chip else thing).items():

@@ -198,14 +198,13 @@ def simulate(
     spoken = {"--encoder": encoder, "--neuron": neuron, "--raster": raster}
     for option in (option for option, value in spoken.items() if value and fidelity == FidelityName.ideal):
         raise MemspikeError(f"{option} says something about spikes, and fidelity ideal computes integers", cure="add --fidelity spike, or analog")
-    encoder, design = encoder or EncoderName.even, None
+    if isinstance(loaded, Mapping) and chip is not None:
+        raise MemspikeError(f"--chip {chip}: {program} is mapped onto {loaded.chip.name} already", cure="leave --chip out, or give the program")
+    encoder, chip, design = encoder or EncoderName.even, chip or "predictive", None
     if isinstance(loaded, Mapping):
-        if chip is not None:
-            raise MemspikeError(f"--chip {chip}: {program} is mapped onto {loaded.chip.name} already", cure="leave --chip out, or give the program")
         described = real.on(loaded.chip, loaded.faults is not None)
         mapping = replace(loaded, chip=described, faults=None if real.leaves_out("stuck") else loaded.faults)
     else:
-        chip = chip or "predictive"
         described = real.on(storage.load_chip(chip))
         design = real.design(loaded, described, encoder.value, neuron.value if neuron else None)
         mapping = design.mapping(seed)
@@ -213,7 +212,7 @@ def simulate(
     test = dataset.test
     _check_shape(mapping.program, test.images[:1], data)
     images, labels = mapping.program.count_pixels(test.images[:limit]), test.labels[:limit]
-    if real.chips is not None and design is not None and chip is not None:
+    if real.chips is not None and design is not None:
         words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
         words += [*(["--limit", str(limit)] if limit else []), *(["--neuron", neuron.value] if neuron else []), *real.words()]
         run = {"command": shlex.join([*words, "--seed", str(seed)]), "data": dataset.source, "data_digest": dataset.digest}

@@ -91,7 +91,9 @@ def _from_npz(path: Path) -> Dataset:
         for name in ("train", "test")
     )
     if "classes" in arrays and arrays["classes"].ndim != 1:
-        raise DataError(f"classes are {list(arrays['classes'].shape)}; expected their names in a row", where=str(path), cure="save them as a list of names")
+        raise DataError(
+            f"classes have the shape {list(arrays['classes'].shape)}; expected their names in a row", where=str(path), cure="save them as a list of names"
+        )
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else numbered(train, str(path))
     return Dataset(path.stem, classes, train, test, str(path))
 

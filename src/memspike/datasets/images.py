@@ -30,7 +30,8 @@ def decode(data: Any, where: str) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # whatever a decoder makes of damaged bytes
         known = f"images are {', '.join(FORMATS)}"
-        raise DataError(f"is no image that can be decoded: {first_line(error) or type(error).__name__}", where=where, cure=known) from error
+        why = first_line(error).partition(" <")[0] or type(error).__name__  # Pillow names the buffer in memory
+        raise DataError(f"is no image that can be decoded: {why}", where=where, cure=known) from error
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 

@@ -87,13 +87,14 @@ def _bits(design: Design, baseline: Design) -> tuple[int, int]:
     return design.mapping.program.input_type.type.bits, baseline.mapping.program.input_type.type.bits
 
 
-def _overhead_steps(chip: Chip) -> float:
+def overhead_steps(chip: Chip) -> float:
+    """How many timesteps the overhead of a window takes."""
     return chip.window_overhead.value / chip.timestep.value
 
 
 def _overhead(design: Design, baseline: Design) -> str:
     chip, (bits, baseline_bits) = design.mapping.chip, _bits(design, baseline)
-    steps = _overhead_steps(chip)
+    steps = overhead_steps(chip)
     speedup, most = speedup_of_windows(bits, baseline_bits, steps), speedup_of_windows(bits, baseline_bits, 0)
     return (
         f"{shown(chip.window_overhead.value, 's')}, that is {steps:.3g} timesteps of {shown(chip.timestep.value, 's')} ({chip.window_overhead.standing}): "
@@ -158,7 +159,7 @@ def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
         "windows alone": (steps, [speedup_of_windows(bits, baseline_bits, s) for s in steps], plots.DESIGN),
         "paper": ([steps[0], steps[-1]], [RATIO.speedup] * 2, plots.PAPER),
     }
-    here = {d.mapping.chip.name: (max(_overhead_steps(d.mapping.chip), steps[0]), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
+    here = {d.mapping.chip.name: (max(overhead_steps(d.mapping.chip), steps[0]), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
     curves = plots.lines(curve, x="window overhead [timesteps]", y="speed-up [×]", log_ticks=(0.25, 0.5, 1, 2, 5, 10, 20, 50))
     rows = tuple((name, x, y) for name, (x, y) in here.items())
     points = ", ".join(f"{name}: {y:.1f} at {x:.3g} timesteps" for name, x, y in rows)

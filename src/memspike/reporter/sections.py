@@ -10,7 +10,7 @@ from memspike.ops import Conv2d, Dense
 from memspike.reporter import placement, plots, spending
 from memspike.reporter.evidence import AREA, ENERGY, Ratio, shares
 from memspike.reporter.items import Cell, Column, Figure, Headline, Item, Measure, Note, Section, Table, shown
-from memspike.reporter.paper import FIT, LOSSES, RATIO, is_fitted, pixels_said, what_differs
+from memspike.reporter.paper import FIT, LOSSES, RATIO, is_fitted, overhead_steps, pixels_said, what_differs
 from memspike.reporter.report import Design
 from memspike.reporter.training import training
 
@@ -110,7 +110,7 @@ def _loss(summary: Mapping[str, Any]) -> Measure:
 def _cautions(design: Design) -> dict[str, str]:
     """What each ratio rests on. Both designs have the same timestep, so speed is a matter of windows, their overhead and drain alone."""
     chip = design.mapping.chip
-    overhead = f"a window overhead of {chip.window_overhead.value / chip.timestep.value:.3g} timesteps, {chip.window_overhead.standing}"
+    overhead = f"a window overhead of {overhead_steps(chip):.3g} timesteps, {chip.window_overhead.standing}"
     rests = {amount.name: 100 * shares(chip, design.cost, amount)["assumed"] for amount in (ENERGY, AREA)}
     savings = {f"{name.capitalize()} saving": f"predicted: {share:.1f} % of the {name} rests on assumed constants" for name, share in rests.items()}
     return {"Speed-up": f"predicted: rests on {overhead}"} | savings

@@ -167,7 +167,7 @@ def settle(net: Net, stage: Stage, batches: Batches) -> None:
 
     While training they follow the last few batches alone, and are as uncertain as those.
     """
-    norms: list[Any] = [net.model.get_submodule(path) for path in {layer.norm: None for layer in net.layers if layer.norm}]
+    norms: list[Any] = [net.model.get_submodule(layer.norm) for layer in net.layers if layer.norm]
     before = [(norm.momentum, int(norm.num_batches_tracked)) for norm in norms]
     net.train()
     for norm in norms:
