@@ -1,6 +1,7 @@
 """The command line: verbs on saved files, JSON, exit codes, and errors that help."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -238,8 +239,10 @@ def test_weights_that_run_code_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing: a disk that is always full")
 def test_output_that_cannot_be_written_is_no_success() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # what waits in a buffer is the harder case
+    command = [sys.executable, "-m", "memspike", "--version"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "memspike", "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (3, "error output: No space left on device\n")
 
 
