@@ -55,7 +55,7 @@ def measure(folder: Path, runs: Path, num_images: int) -> Iterator[tuple[object,
     def cost(network: QuantizedNetwork) -> Cost:
         program = ms.compile(network)
         mapping = ms.map(program, chip)
-        return ms.estimate(mapping, ms.simulate(mapping, program.count_pixels(pixels), fidelity="spike").activity)
+        return ms.estimate(mapping, ms.simulate(mapping, program.count_pixels(pixels), fidelity="spike"))
 
     def training(bits: Bits) -> Training:
         return Training(load_model("lenet", 1, 10, 0), floating.data, name="lenet", bits=bits, recipe=RECIPES["lenet"], pretrained=floating.state)

@@ -88,18 +88,72 @@ def test_estimate_says_what_it_saves(files: Path) -> None:
 def test_what_says_nothing_here_is_refused(files: Path, here: Callable[..., Done]) -> None:
     """An option that a mapping, integers or a layout without faults would pass over in silence."""
     program, mapping = str(files / "program.safetensors"), str(files / "mapping.safetensors")
+    images, labels = np.zeros((11, 28, 28), np.uint8), np.arange(11)
+    np.savez(files / "eleven.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     for words, says in (
         (["simulate", mapping, "--chip", "liu2018"], "is mapped onto predictive already"),
         (["simulate", program, "--neuron", "dual"], "--neuron says something about spikes"),
         (["simulate", program, "--encoder", "burst"], "--encoder says something about spikes"),
         (["map", program, "--out", "again.safetensors", "--avoid", "rows"], "add --faults"),
         (["simulate", "lenet-mnist-4"], "images of [1, 8, 8] where the program takes [1, 28, 28] and was trained on MNIST"),
+        (["simulate", "lenet-mnist-4", "--data", str(files / "eleven.npz")], "11 classes where the program scores 10"),
+        (["train", "--out", "x.safetensors", "--layer-bits", "conv1=/"], "gives no bits"),
+        (["train", "--out", "x.safetensors", "--hardening-epochs", "2"], "add --for-cells"),
+        (["train", "--out", "x.safetensors", "--weights", "w.safetensors", "--epochs", "5"], "--epochs is for training in floating point"),
+        (["map", program, "--out", "again.safetensors", "--copies", "conv1.sum=2", "--copies", "conv1.sum=3"], "--copies is given twice for conv1.sum"),
+        (["estimate", mapping, str(files / "ideal.npz")], "the simulation is of fidelity ideal"),
         (["show", mapping, "--notes"], "only networks and programs have notes"),
     ):
         done = here(*words)
         assert done.returncode == 2 and says in " ".join(done.stderr.split()), (words, done.stderr)
     assert "neuron" not in here("simulate", program, "--limit", "5").stdout
     assert "up_down" in here("simulate", program, "--limit", "5", "--fidelity", "spike").stdout
+
+
+def test_what_cannot_be_written_is_refused_before_it_is_made(files: Path, here: Callable[..., Done], tmp_path: Path) -> None:
+    """Nor is anything replaced by what is made from it."""
+    network, program = (tmp_path / name for name in ("net.safetensors", "program.safetensors"))
+    for path in (network, program):
+        path.write_bytes((files / path.name).read_bytes())
+    arrays = {
+        f"{split}_{what}": np.zeros((4, 8, 8), np.uint8) if what == "images" else np.arange(4) for split in ("train", "test") for what in ("images", "labels")
+    }
+    np.savez(tmp_path / "mine.npz", **arrays)
+    (tmp_path / "folder.safetensors").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for words, says in (
+        (["compile", "net.safetensors", "--out", "./net.safetensors"], "is read, and would be replaced"),
+        (["map", "program.safetensors", "--out", "program.safetensors"], "is read, and would be replaced"),
+        (["simulate", "program.safetensors", "--data", "mine.npz", "--save", "mine.npz"], "is read, and would be replaced"),
+        (["train", "--weights", "net.safetensors", "--out", "net.safetensors"], "is read, and would be replaced"),
+        (["train", "--out", "net.pt"], "a network is saved as .safetensors"),
+        (["train", "--out", "folder.safetensors"], "is a directory"),
+        (["train", "--out", "no/folder/net.safetensors"], "is no folder to write to"),
+        (["estimate", "program.safetensors", "mine.npz", "--save", "cost.txt"], "a cost is saved as .json"),
+    ):
+        done = here(*words)
+        assert done.returncode == 3 and says in " ".join(done.stderr.split()), (words, done.stderr)
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+
+def test_an_interruption_is_answered(here: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    from memspike import line
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(line, "run", stopped)
+    done = here("run")
+    assert done.returncode == 130 and done.stderr.startswith("interrupted; ")
+
+
+def test_show_and_report_say_what_a_file_is_instead(files: Path, here: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"memspike report": 1}')
+    assert "is a report" in here("show", "report.json").stderr
+    assert "is a checkpoint of a training" in here("show", str(files / "net.safetensors.training" / "float.safetensors")).stderr
+    (tmp_path / "report.json").write_text("")
+    done = here("report", ".")
+    assert done.returncode == 3 and "report.json: is no report" in done.stderr
 
 
 def test_show_says_where_the_numbers_of_a_chip_and_of_cells_are_from(files: Path, here: Callable[..., Done]) -> None:
@@ -162,7 +216,7 @@ def test_a_users_mistake_gets_a_message_and_an_exit_code(words: list[str], code:
 
 
 def test_every_verb_has_help_with_an_example() -> None:
-    for verb in ("run", "train", "compile", "map", "simulate", "estimate", "report"):
+    for verb in ("run", "train", "compile", "map", "simulate", "estimate", "report", "show", "chips", "zoo", "doctor"):
         shown = CliRunner().invoke(cli.app, [verb, "--help"])
         assert shown.exit_code == 0
         assert f"memspike {verb}" in shown.output.split("Example")[1]

@@ -4,16 +4,21 @@ import hashlib
 import io
 import os
 import socket
+import string
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from memspike import datasets
-from memspike.datasets.images import decode
+from memspike.datasets.folders import IMAGE_SUFFIXES, parquet_files
+from memspike.datasets.images import decode, labels_of
 from memspike.errors import DataError
 from memspike.files import write_arrays
 
@@ -53,7 +58,9 @@ def png(shape: tuple[int, ...], kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def save_parquet(path: Path, rows: int = 4, *, image: str = "image", label: str = "label", cells: list | None = None, labels: list | None = None) -> None:
+def save_parquet(
+    path: Path, rows: int = 4, *, image: str = "image", label: str = "label", cells: list | None = None, labels: list | np.ndarray | None = None
+) -> None:
     """A parquet file in the hub's layout, without the hub's own metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -169,6 +176,29 @@ def test_a_parquet_folder_in_any_layout_of_the_hub(below: str, tmp_path: Path, c
     assert len(list(cache.iterdir())) == 1
 
 
+@given(rest=st.text(string.ascii_letters + string.digits + "-_. ", max_size=8), split=st.sampled_from(["train", "test"]))
+@example(rest="", split="train")
+@example(rest="-00000-of-00002", split="train")
+@example(rest="_0", split="train")
+@example(rest=".00000", split="test")
+@example(rest="ing_log", split="train")
+@example(rest="s", split="test")
+def test_a_split_has_the_parquet_files_whose_name_goes_on_with_no_letter(rest: str, split: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name, f"{split}{rest}.parquet")
+        file.touch()
+        assert parquet_files(Path(name)) == ({} if rest[:1].isalpha() else {split: [file]})
+
+
+def test_a_log_beside_the_parquet_files_is_no_part_of_them(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("train_0", "train.1", "test/0000", "training_log", "trainable", "tests"):
+        save_parquet(tmp_path / "mine" / f"{name}.parquet")
+    (tmp_path / "mine" / "test" / "._0000.parquet").touch()  # what macOS leaves on other file systems
+    data = datasets.load(tmp_path / "mine")
+    assert (len(data.train), len(data.test)) == (8, 4)
+
+
 def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path) -> None:
     for split in ("train", "test"):
         save_parquet(tmp_path / "mine" / f"{split}.parquet")
@@ -239,6 +269,10 @@ def test_grey_palette_and_alpha_images_become_one_or_three_channels(tmp_path: Pa
             "{path}, train: labels are object [4], such as '0'; expected integers [n]\n  number the classes from 0",
         ),
         (
+            {"labels": np.array([0, 1, 2**64 - 1, 1], np.uint64)},
+            "{path}, train: image 2 has the label 18446744073709551615, more than int64 holds\n  number the classes from 0",
+        ),
+        (
             {"labels": [1, 2, 1, 2]},
             "{path}: training labels are 1, 2; expected 0 to 1\n  number the classes from 0, leaving none out",
         ),
@@ -288,6 +322,25 @@ def test_a_folder_without_test_or_with_several_sets_is_refused(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         datasets.load(folder)
     assert str(caught.value) == f"{folder}: holds several data sets: one, two\n  name the folder of one of them"
+
+
+def test_a_folder_with_parquet_files_and_images_is_refused(tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "mine", {"cat": 1}, {"cat": 1})
+    for split in ("train", "test"):
+        save_parquet(folder / f"{split}.parquet")
+    with pytest.raises(DataError) as caught:
+        datasets.load(folder)
+    two = f"{folder}: holds two data sets, parquet files and folders train/<class>"
+    assert str(caught.value) == f"{two}\n  move one of them to a folder of its own"
+
+
+def test_a_parquet_file_that_cannot_be_read_refuses_the_data_set(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+    (tmp_path / "mine" / "train-1.parquet").mkdir()
+    with pytest.raises(DataError) as caught:
+        datasets.load(tmp_path / "mine")
+    assert str(caught.value) == f"{tmp_path / 'mine' / 'train-1.parquet'}: cannot be read: is a directory\n  check the path and who may read it"
 
 
 def test_without_the_library_the_cure_is_an_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,6 +393,19 @@ def test_a_hub_that_cannot_be_reached_is_an_error_in_words(monkeypatch: pytest.M
 # .npz files
 
 
+@given(st.sampled_from("bhilqBHILQ"), st.data())
+def test_a_label_stays_the_number_it_was_or_is_refused(code: str, data: st.DataObject) -> None:
+    kind = np.dtype(code)
+    low, high = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+    labels = data.draw(st.lists(st.integers(low, high) | st.sampled_from([low, high]), max_size=5))
+    try:
+        kept = labels_of(np.array(labels, kind), "here").tolist()
+    except DataError as error:
+        assert max(labels) >= 2**63 and error.what == f"image {labels.index(max(labels))} has the label {max(labels)}, more than int64 holds"
+    else:
+        assert kept == labels
+
+
 @pytest.mark.parametrize("layout", ["none", "first", "last"])
 def test_an_npz_with_channels_anywhere(layout: str, tmp_path: Path) -> None:
     plain = RNG.integers(0, 256, (6, 3, 5, 4)).astype(np.uint8)
@@ -387,6 +453,10 @@ U8 = np.uint8
             "{path}, train_labels: labels are int64 [6, 1], such as '0'; expected integers [n]\n  number the classes from 0",
         ),
         (
+            {"train_labels": np.array([0, 1, 2, 0, 1, 2**64 - 1], np.uint64)},
+            "{path}, train_labels: image 5 has the label 18446744073709551615, more than int64 holds\n  number the classes from 0",
+        ),
+        (
             {"train_labels": np.array([1, 2, 3, 1, 2, 3])},
             "{path}: training labels are 1, 2, 3; expected 0 to 2\n  number the classes from 0, leaving none out",
         ),
@@ -405,6 +475,22 @@ U8 = np.uint8
         (
             {"classes": ["a", "b", "c", "d"], "test_labels": np.array([0, 3, 1])},
             "mine: class 'd' is in test but not in train\n  nothing can learn a class that it never sees",
+        ),
+        (
+            {"classes": ["a", "b", "a"]},
+            "mine: several classes are called 'a'\n  give every class a name of its own",
+        ),
+        (
+            {"classes": [b"a", b"b", b"c"]},
+            "{path}: classes are |S1 [3]; expected their names in a row\n  save them as a list of names",
+        ),
+        (
+            {"classes": "abc"},
+            "{path}: classes are <U3 []; expected their names in a row\n  save them as a list of names",
+        ),
+        (
+            {"train_images": np.zeros((6, 0, 4), U8), "test_images": np.zeros((3, 0, 4), U8)},
+            "mine, train: has images of shape [1, 0, 4], without a pixel",
         ),
         (
             {"test_labels": np.array([0, 1])},
@@ -437,11 +523,43 @@ def test_an_npz_of_python_objects_is_never_opened(tmp_path: Path) -> None:
 
 # Image folders
 
+SUFFIXES = [*IMAGE_SUFFIXES, ".PNG", ".txt", ".md", ".jfif", ".npy", ""]
+
+
+@given(
+    st.builds(str.__add__, st.text(string.ascii_letters + ".-_ ", min_size=1, max_size=6), st.sampled_from(SUFFIXES)).filter(
+        lambda name: name.strip(".") not in ("", "cat")
+    )
+    | st.sampled_from([".DS_Store", "Thumbs.db", "desktop.ini"]),
+    st.sampled_from(["train", "test", "train/cat", "test/cat"]),
+    st.sampled_from(["file", "folder", "link to nothing"]),
+)
+def test_what_lies_in_an_image_folder_is_read_or_refused_or_hidden(name: str, place: str, kind: str) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        folder = save_images(Path(root, "pets"), {"cat": 1}, {"cat": 1})
+        new = folder / place / name
+        if kind == "file":
+            new.write_bytes(png((5, 4)))
+        elif kind == "folder":
+            new.mkdir()
+        else:
+            new.symlink_to("nowhere")
+        try:
+            data = datasets.load(folder)
+        except DataError as error:
+            assert error.where == str(new) or (error.where == str(folder) and f"class {name!r} is in test" in error.what)
+        else:
+            is_passed_over = name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
+            assert len(data.train) + len(data.test) == (2 if is_passed_over else 3)
+
 
 def test_an_image_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     folder = save_images(tmp_path / "pets", {"dog": 2, "cat": 3}, {"dog": 1})
     (folder / "train" / "cat" / ".DS_Store").touch()
-    (folder / "train" / "cat" / "notes.txt").touch()
+    (folder / "train" / "Thumbs.db").touch()
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    for companion in ("README.md", "LICENSE", "classes.txt"):
+        (folder / companion).touch()
     data = datasets.load(folder)
     assert data.name == "pets" and data.classes == ("cat", "dog") and data.train.labels.tolist() == [0, 0, 0, 1, 1] and data.test.labels.tolist() == [1]
     files = [folder / "train" / name for name in ("cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png", "dog/1.png")]
@@ -456,9 +574,10 @@ def test_a_mistake_in_an_image_folder_is_named(tmp_path: Path) -> None:
 
     never = "\n  nothing can learn a class that it never sees"
     assert refused(save_images(tmp_path / "a", {"cat": 1}, {"cat": 1, "dog": 1})) == f"/a: class 'dog' is in test but not in train{never}"
-    assert refused(save_images(tmp_path / "b", {"cat": 1, "dog": 0}, {"cat": 1, "dog": 1})) == f"b: class 'dog' is in test but not in train{never}"
+    empty = "is a class without images\n  add its images, or remove the folder"
+    assert refused(save_images(tmp_path / "b", {"cat": 1, "dog": 0}, {"cat": 1})) == f"/b/train/dog: {empty}"
     assert refused(save_images(tmp_path / "c", {"cat": 1}, {})) == "/c: has no test split; it has train\n  a data set needs 'train' and 'test'"
-    assert refused(save_images(tmp_path / "d", {"cat": 0}, {"cat": 0})) == "d, train: holds no images"
+    assert refused(save_images(tmp_path / "d", {"cat": 1}, {"cat": 0})) == "d, test: holds no images"
     odd = save_images(tmp_path / "e", {"cat": 2}, {"cat": 1})
     (odd / "train" / "cat" / "1.png").write_bytes(png((6, 4)))
     sizes = "[1, 6, 4], the first image is [1, 5, 4] [channels, height, width]"
@@ -467,7 +586,26 @@ def test_a_mistake_in_an_image_folder_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((5, 4), np.uint16)).save(deep / "train" / "cat" / "0.png")
     assert refused(deep) == "/f/train/cat/0.png: is an image of mode I;16, with more than 8 bits per pixel\n  convert it to 8 bits"
     (tmp_path / "g").mkdir()
-    assert refused(tmp_path / "g") == f"/g: holds neither train*.parquet files nor folders train/<class>\n  data sets are: {KINDS}"
+    parquet = "parquet files named train.parquet, train-*.parquet or train/*.parquet"
+    assert refused(tmp_path / "g") == f"/g: holds neither {parquet} nor folders train/<class>\n  data sets are: {KINDS}"
+
+
+def test_what_is_out_of_place_in_an_image_folder_is_counted(tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "pets", {"cat": 1}, {"cat": 1})
+
+    def refused() -> str:
+        with pytest.raises(DataError) as caught:
+            datasets.load(folder)
+        return str(caught.value)
+
+    only = "expected only train/<class>/* and test/<class>/* with .png, .jpg, .jpeg, .bmp, .gif, .pgm, .ppm, .tif, .tiff, .webp"
+    cure = "move what is no image out of train and test; put images into the folder of their class"
+    (folder / "test" / "cat" / "0.jfif").touch()
+    assert refused() == f"{folder}/test/cat/0.jfif: is no image by its suffix; {only}; out of place: 1\n  {cure}"
+    (folder / "train" / "cat" / "x.png").mkdir()
+    assert refused() == f"{folder}/train/cat/x.png: is no file; {only}; out of place: 2\n  {cure}"
+    (folder / "train" / "0.png").symlink_to("0.png")
+    assert refused() == f"{folder}/train/0.png: is no folder of a class; {only}; out of place: 3\n  {cure}"
 
 
 # Names
@@ -483,13 +621,17 @@ def test_a_mistake_in_an_image_folder_is_named(tmp_path: Path) -> None:
         ("./nowhere", "./nowhere: does not exist\n  check the path"),
         ("nowhere/mine.npz", "nowhere/mine.npz: does not exist\n  check the path"),
         (Path("nowhere"), "nowhere: does not exist\n  check the path"),
+        ("", f"no data set is called ''\n  data sets are: {KINDS}"),
+        (None, f"a data set has a name or a path, not None\n  data sets are: {KINDS}"),
+        (5, f"a data set has a name or a path, not 5\n  data sets are: {KINDS}"),
+        (b"digits", f"a data set has a name or a path, not b'digits'\n  data sets are: {KINDS}"),
         ("a/b/c", "a/b/c: does not exist\n  check the path"),
         (str(ROOT / "pyproject.toml"), f"{ROOT / 'pyproject.toml'}: is no data set\n  data sets are: {KINDS}"),
     ],
 )
-def test_a_wrong_name_is_refused_in_words(name: str | Path, said: str) -> None:
+def test_a_wrong_name_is_refused_in_words(name: object, said: str) -> None:
     with pytest.raises(DataError) as caught:
-        datasets.load(name)
+        datasets.load(name)  # pyright: ignore[reportArgumentType]
     assert str(caught.value) == said
 
 
@@ -502,8 +644,15 @@ def test_a_limit_spreads_evenly_and_keeps_the_order() -> None:
     assert len(small.train) == 100 and np.array_equal(small.train.images, data.train.images[np.arange(100) * 1437 // 100])
     assert np.array_equal(small.test.labels, data.test.labels[np.arange(7) * 360 // 7])
     assert data.limited() is data and data.limited(10**6, 10**6).digest == data.digest
-    with pytest.raises(DataError, match="num_test is 0; expected at least 1"):
-        data.limited(num_test=0)
+    assert len(data.limited(num_test=np.int64(5)).test) == 5  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("option", ["num_train", "num_test"])
+@pytest.mark.parametrize("limit", [0, -1, True, False, 100.0, float("nan"), float("inf"), "100", b"100", [100]])
+def test_a_limit_is_a_whole_number(option: str, limit: object) -> None:
+    with pytest.raises(DataError) as caught:
+        datasets.load("digits", **{option: limit})  # pyright: ignore[reportArgumentType]
+    assert str(caught.value) == f"{option} is {limit!r}; expected a whole number, at least 1"
 
 
 def test_a_split_takes_no_floats() -> None:
@@ -511,12 +660,13 @@ def test_a_split_takes_no_floats() -> None:
         datasets.Split(np.zeros((1, 1, 2, 2)), np.zeros(1, np.int64))  # pyright: ignore[reportArgumentType]
 
 
-def test_classes_of_an_npz_are_a_list(tmp_path: Path) -> None:
-    images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
-    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels, "classes": np.array("ab")}
-    write_arrays(tmp_path / "mine.npz", arrays)
-    with pytest.raises(DataError, match="expected their names in a row"):
-        datasets.load(tmp_path / "mine.npz")
+def test_a_split_has_one_row_of_labels_that_fit() -> None:
+    images = np.zeros((2, 1, 2, 2), np.uint8)
+    square = datasets.Split(images, np.zeros((2, 2), np.int64))
+    with pytest.raises(DataError, match=r"x, train: has images \[2, 1, 2, 2\] and labels \[2, 2\]"):
+        datasets.Dataset("x", ("a",), square, square, "")
+    with pytest.raises(DataError, match="image 1 has the label 18446744073709551615, more than int64 holds"):
+        datasets.Split(images, np.array([0, 2**64 - 1], np.uint64))  # pyright: ignore[reportArgumentType]
 
 
 def test_no_image_starts_another_program(monkeypatch: pytest.MonkeyPatch) -> None:

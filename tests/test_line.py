@@ -9,7 +9,7 @@ import pytest
 
 from memspike import datasets, line, storage
 from memspike.compiler import compile as compile_network
-from memspike.errors import MappingError, MemspikeError
+from memspike.errors import ChipError, MappingError, MemspikeError
 from memspike.integer import IntType
 from memspike.mapping import Mapping
 from memspike.network import QuantizedNetwork
@@ -90,10 +90,28 @@ def test_a_finished_run_is_not_overwritten(finished: tuple[Path, line.Run]) -> N
 
 def test_a_chip_that_is_too_small_is_refused_before_the_training(tmp_path: Path) -> None:
     text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
-    (tmp_path / "small.toml").write_text(text.replace("max_stacked_tiles = 32", "max_stacked_tiles = 2"))
+    (tmp_path / "small.toml").write_text(text.replace("max_stacked_tiles = 32", "max_stacked_tiles = 2").replace('name = "predictive"', 'name = "small"'))
     with pytest.raises(MappingError, match="conv2.sum"):
         line.run(line.Order(also=(str(tmp_path / "small.toml"),)), tmp_path / "run", Silence())
     assert not (tmp_path / "run" / "training").exists()
+
+
+def test_chips_that_the_report_cannot_tell_apart_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
+    (tmp_path / "twin.toml").write_text(text.replace("rows = 128", "rows = 64"))
+    with pytest.raises(ChipError, match="two chips are called predictive\n  give each its own name"):
+        line.run(line.Order(also=(str(tmp_path / "twin.toml"),)), tmp_path / "run", Silence())
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_somebody_else_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "network.safetensors").write_bytes(b"mine")
+    with pytest.raises(MemspikeError, match="holds a network.safetensors of something else"):
+        line.claim(line.Order(), tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe of something else")
+    with pytest.raises(MemspikeError, match="with other options"):
+        line.claim(line.Order(), tmp_path)
+    assert (tmp_path / "network.safetensors").read_bytes() == b"mine"
 
 
 def test_digital_partial_sums_walk_the_line_bit_exact(tmp_path: Path) -> None:

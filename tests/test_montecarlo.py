@@ -112,7 +112,17 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "other" / "result.json").write_text("{}")
     with pytest.raises(MemspikeError, match="holds something else"):
         run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "other")
+    foreign = "name,dose\nanna,3"  # its last line has no end, as a row that was being written
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "chips.csv").write_text(foreign)
+    with pytest.raises(MemspikeError, match="holds something else"):
+        run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "chips.csv").read_text() == foreign
     run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "damaged")
+    (tmp_path / "damaged" / "chips.csv").write_text(foreign)
+    with pytest.raises(FileRefused, match="is no table of chips: expected the columns case, chip"):
+        run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "damaged")
+    assert (tmp_path / "damaged" / "chips.csv").read_text() == foreign
     (tmp_path / "damaged" / "chips.csv").write_text("case,chip,accuracy,changed,seconds\nwhole,0,good,0,1\n")
     with pytest.raises(FileRefused, match="is no table of chips(.|\n)*remove it to begin again"):
         run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "damaged")

@@ -453,6 +453,11 @@ def test_every_chip_that_comes_along_is_read() -> None:
         ('name = "adder"', 'name = "addder"', "chip mine: component 'adder' with energies for add is missing"),
         ("levels = 4", "levels = 3", "chip mine: 2 bits per cell need 4 levels, the device has 3"),
         ("[neuron]", "[neuron", "is no TOML: "),
+        ("rows = 8\n", f"rows = {'9' * 5000}\n", "is no TOML: "),
+        ("rows = 8\n", f"rows = {'[' * 3000}\n", "is no TOML: "),
+        ("rows = 8\n", "rows = 2000000\n", "a crossbar has at most 1048576 rows and columns"),
+        ('name = "mine"', 'name = "mi\\u001b[2Jne"', "name: 'mi\\x1b[2Jne' holds control characters"),
+        ('value = 1.0e-8, unit = "s"', 'value = 1e305, unit = "s"', "timestep: 1e+305 s is no hardware number; expected at most 1e+18"),
         ('area = { value = 1e-12, unit = "m2", source = "assumed", standing = "assumed" }', "", "components.cell.area: is missing"),
     ],
 )
@@ -486,7 +491,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path, mon
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileRefused) as caught:
         files.write_text(path, "new")
-    assert str(caught.value) == f"{path}: cannot be written: no space left on device\n  name a folder that exists and that you may write to"
+    assert str(caught.value) == f"{path}: cannot be written: no space left on device\n  make room there, or name a folder on another disk"
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 

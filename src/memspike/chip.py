@@ -20,6 +20,8 @@ IMPERFECTIONS = (
     "neuron",
 )  # what fidelity "analog" simulates and `Chip.without` leaves out
 
+_LARGEST = 1e18  # of any unit: products of a few such numbers stay finite
+_MOST_LEVELS, _MOST = 1 << 16, 1 << 20  # of levels, and of anything else that a description counts
 _OF_CELLS = ("programming", "stuck", "read_noise", "drift", "temperature")
 
 
@@ -38,6 +40,8 @@ class Quantity:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.value < 0:
             raise ChipError(f"{self.value} {self.unit} is no hardware number; expected a finite one, zero or more")
+        if self.value > _LARGEST:
+            raise ChipError(f"{self.value} {self.unit} is no hardware number; expected at most {_LARGEST:g}")
         if not self.source.strip():
             raise ChipError(f"{self.value} {self.unit} has no source", cure="name one, or write source = 'assumed' with standing = 'assumed'")
 
@@ -58,8 +62,8 @@ class Verify:
     max_pulses: int
 
     def __post_init__(self) -> None:
-        if self.max_pulses < 1:
-            raise ChipError(f"max_pulses is {self.max_pulses}; a cell is written at least once", where="verify")
+        if not 1 <= self.max_pulses <= _MOST:
+            raise ChipError(f"max_pulses is {self.max_pulses}; a cell is written at least once, at most {_MOST} times", where="verify")
         if self.tolerance.value == 0:
             raise ChipError("a tolerance of 0 is never met", where="verify", cure="give a share of g_max, 0.01 say")
 
@@ -104,6 +108,8 @@ class Device:
         where = f"device {self.name}"
         if not 0 < self.g_min.value < self.g_max.value or self.levels < 2:
             raise ChipError("needs 0 < g_min < g_max and at least 2 levels", where=where)
+        if self.levels > _MOST_LEVELS:
+            raise ChipError(f"{self.levels} levels; expected at most {_MOST_LEVELS}", where=where)
         if self.g_max.value >= 1:
             raise ChipError(f"g_max is {self.g_max.value:g} S; a memristor conducts far less than 1 S", where=where, cure="4.0e-5 is 40 uS")
         if self.verify is not None and self.programming is None:
@@ -137,6 +143,8 @@ class Crossbar:
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 2:
             raise ChipError(f"a crossbar of {self.rows} x {self.columns} holds no differential pair; at least 1 x 2 does")
+        if max(self.rows, self.columns) > _MOST:
+            raise ChipError(f"a crossbar has at most {_MOST} rows and columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +165,8 @@ class NeuronCircuit:
     reset_error: Quantity | None = None
 
     def __post_init__(self) -> None:
-        if self.max_spikes_per_timestep < 1:
-            raise ChipError(f"max_spikes_per_timestep is {self.max_spikes_per_timestep}; a neuron fires at least once")
+        if not 1 <= self.max_spikes_per_timestep <= _MOST:
+            raise ChipError(f"max_spikes_per_timestep is {self.max_spikes_per_timestep}; a neuron fires at least once, at most {_MOST} times")
         if self.leak is not None and self.leak.value >= 1:
             raise ChipError(f"a leak of {self.leak.value:g} per timestep leaves nothing; expected a share below 1", where="neuron")
         if self.reset_error is not None and self.reset_error.value >= 0.5:
@@ -215,9 +223,10 @@ class Chip:
 
     def __post_init__(self) -> None:
         where = f"chip {self.name}"
-        if self.bits_per_cell < 1 or 2**self.bits_per_cell > self.crossbar.device.levels:
-            needed = f"{self.bits_per_cell} bits per cell need {2**self.bits_per_cell} levels"
-            raise ChipError(f"{needed}, the device has {self.crossbar.device.levels}", where=where)
+        num_levels = self.crossbar.device.levels
+        if not 1 <= self.bits_per_cell <= math.log2(num_levels):
+            needed = 2**self.bits_per_cell if abs(self.bits_per_cell) < 64 else f"2**{self.bits_per_cell}"
+            raise ChipError(f"{self.bits_per_cell} bits per cell need {needed} levels, the device has {num_levels}", where=where)
         if self.max_stacked_tiles < 1 or self.timestep.value <= 0:
             raise ChipError("needs a timestep above zero and at least one stacked tile", where=where)
         named = {c.name: c for c in self.components}
@@ -226,6 +235,10 @@ class Chip:
                 raise ChipError(f"component {name!r} with energies for {', '.join(actions) or 'nothing'} is missing", where=where)
         if len(self.components) != len(COMPONENTS):
             raise ChipError(f"components must be {', '.join(COMPONENTS)}, each once; got {', '.join(c.name for c in self.components)}", where=where)
+        if not any(component.area.value for component in self.components):
+            raise ChipError("no component has an area, so there is none to compare", where=where, cure="give the areas, assumed ones if none are known")
+        if not self.crossbar.read_voltage.value and not any(energy.value for component in self.components for energy in component.energy.values()):
+            raise ChipError("nothing takes energy: no component, and cells are read at 0 V", where=where, cure="give the read voltage and energies")
 
     def component(self, name: str) -> Component:
         return next(c for c in self.components if c.name == name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -25,6 +26,8 @@ from memspike.errors import FileRefused
 MAX_BYTES = 1 << 31  # 2 GiB: more than any file of memspike needs, less than would exhaust a machine
 _PREFIX = b'{"__metadata__":{"sha256":"'
 _SEAL = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + 64)
+_WHERE_TO_WRITE = "name a folder that exists and that you may write to"
+_CURES = {errno.ENOSPC: "make room there, or name a folder on another disk", errno.EISDIR: "name a file, not a folder", errno.ENAMETOOLONG: "name it shorter"}
 
 
 def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
@@ -85,9 +88,21 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise FileRefused(f"cannot be written: {_reason(error)}", where=str(path), cure="name a folder that exists and that you may write to") from error
+        raise FileRefused(f"cannot be written: {_reason(error)}", where=str(path), cure=_CURES.get(error.errno or 0, _WHERE_TO_WRITE)) from error
     _sync_folder(path.parent)
     return path
+
+
+def check_target(path: str | Path, *inputs: str | Path | None) -> None:
+    """Raises FileRefused, before anything is made to be written, when `path` cannot be written or is one of the files that it is made from."""
+    path = Path(path)
+    for read in (Path(each) for each in inputs if each is not None):
+        if path.exists() and read.exists() and path.samefile(read):
+            raise FileRefused("is read, and would be replaced by what is made from it", where=str(path), cure="name another file")
+    if path.is_dir():
+        raise FileRefused("cannot be written: is a directory", where=str(path), cure=_CURES[errno.EISDIR])
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise FileRefused(f"cannot be written: {path.parent} is no folder to write to", where=str(path), cure=_WHERE_TO_WRITE)
 
 
 def write_text(path: str | Path, text: str) -> Path:

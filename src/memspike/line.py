@@ -15,9 +15,9 @@ from memspike import datasets, storage
 from memspike.chip import Chip, PartialSums
 from memspike.compiler import compile as compile_network
 from memspike.cost import Cost
-from memspike.errors import FileRefused, MemspikeError, TrainingError
+from memspike.errors import ChipError, FileRefused, MemspikeError, TrainingError
 from memspike.estimator import estimate
-from memspike.files import write_text
+from memspike.files import read_bytes, write_text
 from memspike.integer import Integers, IntType
 from memspike.mapper import map as map_program
 from memspike.network import Grid, QuantizedNetwork
@@ -25,6 +25,8 @@ from memspike.pixels import PixelCode
 from memspike.program import Program, fired_by
 from memspike.reporter import Design, Report, report
 from memspike.result import Encoder
+
+_WRITTEN = ("network.safetensors", "program.safetensors", "baseline.safetensors", "mapping.safetensors", "report.json", "report.html", "training")
 
 
 class Listener(Protocol):
@@ -99,11 +101,11 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     """Train, compile, map, simulate and cost as `order` says; write everything to the folder `out`.
 
     A run that was interrupted goes on where it stopped when it is given the same order and folder.
-    Raises MemspikeError when the folder holds a finished run or another order's.
+    Raises MemspikeError when the folder holds a finished run, another order's or somebody else's files.
     """
     started = time.time()
+    chips = _chips(order)
     claim(order, out)
-    chips = [chip_for(order, name) for name in dict.fromkeys((order.chip, *order.also))]
     listener.phase(f"data {order.data}")
     data = datasets.load(order.data)
     training = start_training(order, data, out / "training", listener)
@@ -128,6 +130,15 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     return Run(summary, page, trained.network, programs["network"])
 
 
+def _chips(order: Order) -> list[Chip]:
+    """The chips of the order; the report tells them apart by name."""
+    chips = [chip_for(order, name) for name in dict.fromkeys((order.chip, *order.also))]
+    names = [chip.name for chip in chips]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ChipError(f"two chips are called {twice[0]}", cure="give each its own name, in its file")
+    return chips
+
+
 def chip_for(order: Order, name: str) -> Chip:
     """The chip of that name, with the partial sums that the order wants; another way to add makes it another chip, by name too."""
     chip = storage.load_chip(name)
@@ -148,6 +159,8 @@ def claim(order: Order, out: Path) -> None:
     if not is_free(order, out):
         cure = "repeat its options (config.json there) to go on, or name another folder"
         raise MemspikeError("holds an unfinished run with other options", where=str(out), cure=cure)
+    if foreign := [name for name in _WRITTEN if (out / name).exists() and not (out / "config.json").exists()]:
+        raise MemspikeError(f"holds a {foreign[0]} of something else, which a run would replace", where=str(out), cure="name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -158,7 +171,7 @@ def claim(order: Order, out: Path) -> None:
 def is_free(order: Order, out: Path) -> bool:
     """Whether `out` can take this order: it holds nothing of a run, or the unfinished run of the same order."""
     config = out / "config.json"
-    return not (out / "result.json").exists() and (not config.exists() or config.read_text(encoding="utf-8") == _config(order))
+    return not (out / "result.json").exists() and (not config.exists() or read_bytes(config) == _config(order).encode())
 
 
 def _config(order: Order) -> str:
@@ -252,7 +265,7 @@ class _Walker:
         shown = tuple(plan.op for plan in mapping.layers if fired_by(program, plan.op))[:1]
         progress = self._progress(f"spike, {label}")
         result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)
-        return Design(label, mapping, result, estimate(mapping, result.activity))
+        return Design(label, mapping, result, estimate(mapping, result))
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.listener.images(what, done, total)

@@ -76,7 +76,7 @@ class FaultMap:
     def __post_init__(self) -> None:
         if self.cells.ndim != 3 or self.cells.dtype.kind not in "iu" or self.cells.min(initial=0) < 0 or self.cells.max(initial=0) > 2:
             what = f"a fault map of {self.cells.dtype} {list(self.cells.shape)}; expected [crossbars, rows, columns] of 0 healthy, 1 low, 2 high"
-            raise MappingError(what)
+            raise MappingError(what, where=self.source)
         object.__setattr__(self, "cells", frozen(self.cells, np.uint8))
 
     def __repr__(self) -> str:
@@ -120,7 +120,8 @@ class Mapping:
         crossbar = self.chip.crossbar
         wanted = (sum(self.crossbars_of(plan.op) for plan in self.layers), crossbar.rows, crossbar.columns)
         if self.faults is not None and self.faults.cells.shape != wanted:
-            raise MappingError(f"a fault map of {list(self.faults.cells.shape)} cells; the mapping has {list(wanted)} (crossbars, rows, columns)")
+            what = f"a fault map of {list(self.faults.cells.shape)} cells; the mapping has {list(wanted)} (crossbars, rows, columns)"
+            raise MappingError(what, where=self.faults.source)
 
     def __repr__(self) -> str:
         return f"<Mapping of {self.program.name} on chip {self.chip.name}: {self.num_crossbars} crossbars, {self.utilization:.1%} of their cells hold a weight>"

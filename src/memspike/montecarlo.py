@@ -259,7 +259,7 @@ def _opened(folder: Path, config: dict[str, Any]) -> _Rows:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileRefused(f"this folder cannot be made: {error.strerror}", where=str(folder), cure="name one that you may write to") from error
-    if not kept.exists() and (folder / "result.json").exists():
+    if not kept.exists() and any((folder / name).exists() for name in ("result.json", "chips.csv", "report.json", "report.html")):
         raise MemspikeError("holds something else", where=str(folder), cure="name another folder with --out")
     if kept.exists() and (before := read_bytes(kept).decode("utf-8", "replace")) != text:
         cure = f"name another folder with --out{_difference(before, config)}"
@@ -283,6 +283,8 @@ def _read(path: Path) -> _Rows:
         write_text(path, ",".join(_COLUMNS) + "\n")
         return {}
     text = read_bytes(path).decode("utf-8", "replace")
+    if not text.startswith(",".join(_COLUMNS) + "\n"):
+        raise FileRefused(f"is no table of chips: expected the columns {', '.join(_COLUMNS)}", where=str(path), cure="remove it to begin again")
     if not text.endswith("\n"):  # the last row was being written when the machine stopped
         text = text[: text.rfind("\n") + 1]
         write_text(path, text)

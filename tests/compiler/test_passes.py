@@ -232,6 +232,7 @@ def test_what_cannot_be_repeated_says_why() -> None:
     program = wide(np.random.default_rng(0))
     for op, times, message in (
         ("fc.sum", 0, "written 0 times"),
+        ("fc.sum", 10**9, "has 120 weights; 1000000000 times as many are more than 134217728"),
         ("fc.summ", 2, "no op defines 'fc.summ'"),
         ("fc", 2, "is a fire; only a conv2d or dense"),
         ("scores.sum", 2, "scores have no threshold"),

@@ -11,8 +11,9 @@ from memspike.estimator import estimate
 from memspike.mapper import map
 from memspike.ops import Add, Conv2d, Dense, Fire, Flatten, SumPool2d, TensorType
 from memspike.program import Program
-from memspike.result import Activity
-from small_programs import I4, U4, charge, fire, small_network, some_activity, weights
+from memspike.result import Activity, Fidelity
+from memspike.simulator import simulate
+from small_programs import I4, U4, charge, fire, one_dense, small_network, some_activity, weights
 
 CHIP = test_chip(8, 8, bits_per_cell=3, timestep=10e-9, window_overhead=20e-9)
 WINDOW = 16 * 10e-9 + 20e-9
@@ -90,3 +91,25 @@ def test_activity_of_another_program_is_refused():
         estimate(mapping, replace(activity, num_timesteps={**steps, "conv.sum": 0}))
     with pytest.raises(CostError, match="the activity is of 0 images"):
         estimate(mapping, replace(activity, num_images=0))
+
+
+def test_a_simulation_belongs_to_the_mapping_that_is_costed():
+    mapping, images = map(small_network(), CHIP), np.ones((2, *small_network().input_type.shape), np.int64)
+    spikes = simulate(mapping, images, fidelity="spike")
+    assert estimate(mapping, spikes) == estimate(mapping, spikes.activity)
+    other = map(small_network(), replace(CHIP, timestep=replace(CHIP.timestep, value=1e-9)))
+    with pytest.raises(CostError, match="the simulation is of chip .*, the mapping of chip "):
+        estimate(other, spikes)
+    with pytest.raises(CostError, match="the simulation is of program .*, the mapping of program "):
+        estimate(map(one_dense(10, 3), CHIP), spikes)
+    fidelities: tuple[Fidelity, Fidelity] = ("ideal", "analog")
+    for fidelity in fidelities:
+        with pytest.raises(CostError, match=f"of fidelity {fidelity}, which counts neither .*\n  simulate with fidelity spike"):
+            estimate(mapping, simulate(mapping, images, fidelity=fidelity))
+
+
+def test_integers_alone_bound_what_spikes_cost():
+    mapping = map(small_network(), CHIP)
+    images = np.random.default_rng(0).integers(0, 16, (4, *small_network().input_type.shape))
+    ideal, spikes = (estimate(mapping, simulate(mapping, images, fidelity=fidelity).activity) for fidelity in ("ideal", "spike"))
+    assert ideal.latency <= spikes.latency and ideal.energy <= spikes.energy and ideal.area == spikes.area

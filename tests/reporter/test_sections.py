@@ -171,6 +171,13 @@ def test_a_failed_check_is_shouted(case: Case) -> None:
     assert table(made, "checks").rows == (("spike_equals_program", "NO"), ("images_checked", 7), ("differing_counts", "conv1: 3"))
 
 
+def test_no_image_checked_is_no_check(case: Case) -> None:
+    summary = case.summary | {"checks": {"spike_equals_program": None, "images_checked": 0, "differing_counts": {"conv1": 0}}}
+    made = report(case.network, case.designs, summary)
+    assert "was not checked in this run" in notes(made.section("headline"), "caution")
+    assert table(made, "checks").rows[0] == ("spike_equals_program", "not checked")
+
+
 def test_bits_are_read_from_the_program_not_from_its_name(case: Case, full_report: Report) -> None:
     assert "The program of 4/4 bits has weights of 4 bits, signals of 4 bits, an image of 4 bits; that of 8-bit" in notes(
         full_report.section("headline"), "plain"

@@ -165,6 +165,7 @@ def test_weights_come_from_the_cells():
     levels[0, 0] = (levels[0, 0] + 1) % 4
     wrong = replace(mapping, tiles=(replace(first, levels=levels), *mapping.tiles[1:]))
     assert check(mapping, images)["spike_equals_program"]
+    assert check(wrong, images[:0]) == {"spike_equals_program": None, "images_checked": 0, "differing_counts": {"scores.sum": 0, "scores": 0}}
     assert check(wrong, images) == {"spike_equals_program": False, "images_checked": 3, "differing_counts": {"scores.sum": 3, "scores": 3}}
     with pytest.raises(MappingError, match="op scores.sum: the weight of group 0, row 0, channel 0 lies on 0 tiles; expected 1"):
         simulate(replace(mapping, tiles=mapping.tiles[1:]), images, fidelity="spike")

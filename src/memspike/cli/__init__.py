@@ -6,14 +6,20 @@ import sys
 from rich.markup import escape
 
 from memspike.cli import listings, verbs
-from memspike.cli.app import app
+from memspike.cli.app import Interrupted, app
 from memspike.cli.speech import clean, speech
 from memspike.errors import MemspikeError
 
 __all__ = ["app", "main", "verbs"]
 
-for _name, _listing in (("show", listings.show), ("chips", listings.chips), ("zoo", listings.zoo_), ("doctor", listings.doctor)):
-    app.command(_name, rich_help_panel="What there is")(_listing)
+for _name, _listing, _examples in (
+    ("show", listings.show, ("memspike show program.safetensors", "memspike show predictive", "memspike show wan2022-hfox")),
+    ("chips", listings.chips, ("memspike chips",)),
+    ("zoo", listings.zoo_, ("memspike zoo", "memspike simulate lenet-mnist-4 --data path/to/mnist")),
+    ("doctor", listings.doctor, ("memspike doctor",)),
+):
+    _title = "Example" if len(_examples) == 1 else "Examples"
+    app.command(_name, rich_help_panel="What there is", epilog="\n\n  ".join((f"{_title}:", *_examples)))(_listing)
 
 
 def _forget_output() -> None:
@@ -39,8 +45,8 @@ def main() -> None:
         console = speech.err()
         console.print(f"[bold red]error[/bold red] {escape(clean(str(error)))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        speech.err().print("interrupted; the same command goes on from the last checkpoint")
+    except Interrupted:
+        speech.err().print("interrupted; a training, and a study of many chips, go on where they were when the same command is given again")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `memspike show FILE | head`
         _forget_output()

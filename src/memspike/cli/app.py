@@ -1,12 +1,29 @@
 """The command that verbs and listings belong to, and what can be said to all of them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from memspike.cli.speech import speech
 
+
+class Interrupted(Exception):
+    """Ctrl-C while a verb was at work; typer would end in silence."""
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+
+
 app = typer.Typer(
+    cls=Verbs,
     name="memspike",
     help="Deep networks on spiking memristor hardware: train to spike counts, compile, map, simulate, and cost the chip.",
     epilog="Start with [bold]memspike run[/bold]: digits, a small network, 4 bits, about two minutes on two cores.",

@@ -72,7 +72,11 @@ def _described(name: str) -> "Chip | Device | None":
 
 
 def chips() -> None:
-    """List the chips and memristor cells that come with memspike."""
+    """List the chips and memristor cells that come with memspike.
+
+    One of your own is a .toml file. Measured cells name a table in it, conductances = "levels.csv": a column g_siemens, and maybe level and
+    std_siemens (the error of a write), one row per level, lowest first.
+    """
     from collections import Counter
 
     from memspike import storage

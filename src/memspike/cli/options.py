@@ -114,7 +114,7 @@ ForCells = Annotated[
     typer.Option("--for-cells", metavar="DEVICE", rich_help_panel="Training", help="Train for these memristor cells, by name or .toml file."),
 ]
 ForTime = Annotated[str | None, typer.Option("--for-time", rich_help_panel="Training", help="Train for so long after writing, as 1d; at once unless given.")]
-HardeningEpochs = Annotated[int, typer.Option(min=0, rich_help_panel="Training", help="Further epochs with --for-cells.")]
+HardeningEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Further epochs with --for-cells; 3 unless given.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, rich_help_panel="Training", help="Same seed, same result.")]
 DeviceName = Annotated[str, typer.Option("--device", rich_help_panel="Training", help="Processor: cpu or cuda.")]
@@ -132,11 +132,16 @@ def training_order(
     grid: Grid = GridName.symmetric, weights: Weights = None, mean: Mean = None, std: Std = None, method: Method = MethodName.default,
     epochs: Epochs = None, convergence_epochs: ConvergenceEpochs = None, finetune_epochs: FinetuneEpochs = None, batch_size: BatchSize = None,
     learning_rate: LearningRate = None, flip: Flip = None, for_cells: ForCells = None, for_time: ForTime = None,
-    hardening_epochs: HardeningEpochs = 3, seed: Seed = 0, device: DeviceName = "cpu", compiled: Compiled = False,
+    hardening_epochs: HardeningEpochs = None, seed: Seed = 0, device: DeviceName = "cpu", compiled: Compiled = False,
 ) -> "Order":  # fmt: skip
     """The part of an order that `run` and `train` share; its parameters are their options."""
     from memspike.line import Order
 
+    if hardening_epochs is not None and for_cells is None:
+        raise MemspikeError("--hardening-epochs are epochs for memristor cells, and none are named", cure="add --for-cells")
+    for option, value in (("--epochs", epochs), ("--learning-rate", learning_rate)):
+        if value and weights is not None:
+            raise MemspikeError(f"{option} is for training in floating point, which --weights replaces", cure="leave one of them out")
     changes = {
         "epochs": epochs, "convergence_epochs": convergence_epochs, "finetune_epochs": finetune_epochs,
         "batch_size": batch_size, "learning_rate": learning_rate, "flip": flip,
@@ -146,7 +151,7 @@ def training_order(
         image_lines=image_lines, image_range=_range(image_range), layer_bits=_layer_bits(layer_bits), grid=grid.value,
         weights=str(weights) if weights else None, mean=_numbers(mean, "--mean"), std=_numbers(std, "--std"), method=method.value,
         changes={k: v for k, v in changes.items() if v is not None}, seed=seed, device=device, cells=for_cells, time=seconds(for_time),
-        hardening_epochs=hardening_epochs, compiled=compiled,
+        hardening_epochs=Order().hardening_epochs if hardening_epochs is None else hardening_epochs, compiled=compiled,
     )  # fmt: skip
 
 
@@ -160,6 +165,8 @@ def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | N
         activation, slash, weight = both.partition("/")
         if not equals or not slash:
             raise MemspikeError(f"--layer-bits {text!r}; expected LAYER=ACTIVATION/WEIGHT", cure="as in fc2=8/6, or conv1=/3 for weights alone")
+        if both == "/":
+            raise MemspikeError(f"--layer-bits {text!r} gives no bits", cure="as in fc2=8/6, or conv1=/3 for weights alone")
         number_of = {part: integer(part, "--layer-bits") if part else None for part in (activation, weight)}
         found.append((pattern, number_of[activation], number_of[weight]))
     return tuple(found)

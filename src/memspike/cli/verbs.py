@@ -27,10 +27,11 @@ from memspike.cli.options import (
 )  # fmt: skip
 from memspike.cli.speech import Listener, speech, tell, two_columns
 from memspike.cli.taking import takes
-from memspike.errors import CheckFailed, DataError, MemspikeError
+from memspike.errors import CheckFailed, DataError, FileRefused, MemspikeError
 from memspike.mapping import AVOID
 
 if TYPE_CHECKING:
+    from memspike.datasets import Dataset
     from memspike.line import Order
     from memspike.montecarlo import Design
     from memspike.program import Program
@@ -73,7 +74,7 @@ def run(
     else:
         print_report(found.report, speech.out())
         speech.out().print(f"\nReport: {folder / 'report.html'}", soft_wrap=True, markup=False)
-    if not found.summary["checks"]["spike_equals_program"]:
+    if found.summary["checks"]["spike_equals_program"] is False:
         raise CheckFailed("spikes and program differ; see checks in result.json", where=str(folder))
 
 
@@ -86,7 +87,9 @@ def train(
 ) -> None:
     """Train a network until its activations are spike counts and its weights integers."""
     from memspike import datasets, line, storage
+    from memspike.network import QuantizedNetwork
 
+    storage.check_place(QuantizedNetwork, out, order.weights, order.data)
     with Listener() as listener:
         training = line.start_training(order, datasets.load(order.data), Path(f"{out}.training"), listener)
         floating = training.floating()
@@ -115,7 +118,9 @@ def compile_(
     from memspike.compiler import compile as compile_network
     from memspike.line import program_for
     from memspike.network import QuantizedNetwork
+    from memspike.program import Program
 
+    storage.check_place(Program, out, network)
     loaded = storage.load(network, QuantizedNetwork)
     times = _numbers_of(repeat, "--repeat")
     program = program_for(loaded, storage.load_chip(chip), repeat=times) if chip else compile_network(loaded, repeat=times)
@@ -143,7 +148,9 @@ def map_(
     """Lay a program's weights on a chip's crossbars, around stuck cells if they are known."""
     from memspike import storage, zoo
     from memspike.mapper import map as map_program
+    from memspike.mapping import Mapping
 
+    storage.check_place(Mapping, out, program)
     if avoid is not None and faults is None:
         raise MemspikeError("--avoid says how weights are mapped around faults, and none are given", cure="add --faults")
     wanted = _numbers_of(copies, "--copies")
@@ -171,7 +178,9 @@ def simulate(
         FidelityName, typer.Option(help="ideal: the integers; spike: every timestep of every neuron; analog: cells, wires and neurons as they are.")
     ] = FidelityName.ideal,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N test images.")] = None,
-    save: Annotated[Path | None, typer.Option(help="File (.npz) for images, scores, labels and activity.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="File (.npz) for the arrays images, scores and labels, and for what the chip did (memspike estimate reads it).")
+    ] = None,
     chip: Annotated[str | None, typer.Option(help="Chip of a program: predictive unless given, liu2018, or a .toml file. A mapping has its own.")] = None,
     encoder: Annotated[EncoderName | None, typer.Option(help="How counts become spikes; even unless given.", show_default=False)] = None,
     neuron: Annotated[NeuronName | None, typer.Option(help="Neuron circuit; the chip's unless given.")] = None,
@@ -182,16 +191,19 @@ def simulate(
 ) -> None:
     """Run test images through a program: exact integers, every spike, or real chips, one or many.
 
-    Images are run in chunks on all cores. What is computed at once stays within 1 GiB, beside the images, the result and torch itself; one image that
-    needs more runs alone.
+    Images are run in chunks on all cores, so that what is computed at once stays within 1 GiB, beside the images, the result and torch itself.
+    One image that needs more runs alone.
     """
     from memspike import datasets, storage, zoo
     from memspike.mapping import Mapping
     from memspike.physics.device import cautions
+    from memspike.result import Result
     from memspike.simulator import check_device
     from memspike.simulator import simulate as simulate_mapping
 
     check_device(device, fidelity.value)
+    if save:
+        storage.check_place(Result, save, data, real.faults)
     loaded = zoo.load_runnable(program)
     is_mapped, read_after = isinstance(loaded, Mapping), seconds(real.time)
     real.check(fidelity.value, is_mapped, {"--save": save, "--raster": raster})
@@ -210,7 +222,7 @@ def simulate(
         mapping = design.mapping(seed)
     dataset = datasets.load(data)
     test = dataset.test
-    _check_shape(mapping.program, test.images[:1], data)
+    _check_data(mapping.program, dataset, data)
     images, labels = mapping.program.count_pixels(test.images[:limit]), test.labels[:limit]
     if real.chips is not None and design is not None:
         words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
@@ -238,13 +250,15 @@ def simulate(
         speech.out().print(f"caution: {caution}", soft_wrap=True, markup=False)
 
 
-def _check_shape(program: "Program", image: Any, data: str) -> None:
-    """Refuse test images of another shape than the program's, with the words of the command line."""
-    wanted, found = list(program.input_type.shape), list(program.count_pixels(image).shape[1:])
-    if found != wanted:
+def _check_data(program: "Program", found: "Dataset", data: str) -> None:
+    """Refuse test images of another shape than the program's, and more classes than it scores, with the words of the command line."""
+    shape, wanted = list(program.count_pixels(found.test.images[:1]).shape[1:]), list(program.input_type.shape)
+    scores = program.types[program.output].shape[0]
+    what = f"images of {shape} where the program takes {wanted}" if shape != wanted else f"{len(found.classes)} classes where the program scores {scores}"
+    if shape != wanted or len(found.classes) > scores:
         trained = program.notes.get("data", {}).get("name")
-        what = f"images of {found} where the program takes {wanted}{f' and was trained on {trained}' if trained else ''}"
-        raise DataError(what, where=f"--data {data}", cure="name the data that it was made for; --data is digits unless given")
+        trained = f" and was trained on {trained}" if trained else ""
+        raise DataError(what + trained, where=f"--data {data}", cure="name the data that it was made for; --data is digits unless given")
 
 
 def _many_chips(design: "Design", images: Any, labels: Any, real: RealChips, seed: int, run: dict[str, str], as_json: bool) -> None:
@@ -270,10 +284,13 @@ def _many_chips(design: "Design", images: Any, labels: Any, real: RealChips, see
     speech.out().print(f"\nReport: {real.out / 'report.html'}", soft_wrap=True, markup=False)
 
 
-@app.command(epilog="Example:\n\n  memspike estimate lenet-mapping.safetensors run.npz --save cost.json")
+@app.command(
+    epilog="Examples:\n\n  memspike simulate lenet-mapping.safetensors --data path/to/mnist --fidelity spike --limit 64 --save run.npz\n\n"
+    "  memspike estimate lenet-mapping.safetensors run.npz --save cost.json"
+)
 def estimate(
     mapping: Annotated[Path, typer.Argument(help="Mapping, from memspike map.")],
-    simulation: Annotated[Path, typer.Argument(help="Simulation (.npz) of the same program, from memspike simulate --save.")],
+    simulation: Annotated[Path, typer.Argument(help="Its simulation (.npz) in spikes, from memspike simulate --fidelity spike --save.")],
     save: Annotated[Path | None, typer.Option(help="File (.json) for the cost and its rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -282,12 +299,15 @@ def estimate(
     Neurons drain as long as for the slowest of the simulated images, so latency and energy grow a little with their number.
     """
     from memspike import storage
+    from memspike.cost import Cost
     from memspike.estimator import estimate as estimate_mapping
     from memspike.mapping import Mapping
     from memspike.result import Result
     from memspike.units import si
 
-    cost = estimate_mapping(storage.load(mapping, Mapping), storage.load(simulation, Result).activity)
+    if save:
+        storage.check_place(Cost, save)
+    cost = estimate_mapping(storage.load(mapping, Mapping), storage.load(simulation, Result))
     if save:
         storage.save(cost, save)
     found = {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
@@ -314,7 +334,11 @@ def report(
     from memspike.files import read_bytes
     from memspike.reporter import Report, print_report
 
-    page = Report.from_json(read_bytes(folder / "report.json").decode("utf-8", "replace"))
+    kept = folder / "report.json"
+    try:
+        page = Report.from_json(read_bytes(kept).decode("utf-8", "replace"))
+    except FileRefused as error:
+        raise FileRefused(error.what, where=str(kept), cure=error.cure) from error
     print_report(page, speech.out())
     if out:
         page.save(out)
@@ -326,6 +350,9 @@ def _numbers_of(texts: list[str] | None, option: str) -> dict[str, int]:
     for text, (_, equals, _) in zip(texts or [], parts, strict=True):
         if not equals:
             raise MemspikeError(f"{option} {text!r}; expected OP=N", cure="as in conv1.sum=4; memspike show names the ops of a program")
+    names = [name for name, _, _ in parts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise MemspikeError(f"{option} is given twice for {twice[0]}", cure="say it once")
     return {name: integer(number, option) for name, _, number in parts}
 
 

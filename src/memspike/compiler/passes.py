@@ -11,6 +11,8 @@ from memspike.integer import Integers, IntType
 from memspike.ops import Add, Charge, Concat, Conv2d, Dense, Fire, Op, Slice, TensorType
 from memspike.program import Program
 
+MAX_WEIGHTS = 1 << 27  # of an op that is written several times: as int64 a GiB
+
 
 @dataclass(frozen=True, slots=True)
 class SplitPartialSums:
@@ -128,6 +130,8 @@ class Repeat:
         if not isinstance(op, Conv2d | Dense) or op.groups > 1:
             found = f"{op.word} of {op.groups} groups" if isinstance(op, Conv2d | Dense) else f"a {op.word}"
             raise ProgramError(f"is {found}; only a conv2d or dense of one group is written several times", where=f"op {op.out}")
+        if self.times * op.weight.size > MAX_WEIGHTS:
+            raise ProgramError(f"has {op.weight.size} weights; {self.times} times as many are more than {MAX_WEIGHTS}", where=f"op {op.out}")
         neurons, name = _neurons(program, op), f"{op.out}.in"
         if not isinstance(neurons, Fire):
             raise ProgramError("scores have no threshold that could grow with their sums", where=f"op {op.out}", cure="repeat a layer before it")

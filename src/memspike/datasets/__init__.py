@@ -26,7 +26,8 @@ def load(name: str | Path, *, num_train: int | None = None, num_test: int | None
 
     Args:
         name: `"digits"` (embedded, 8x8); a hub data set such as `"ylecun/mnist"`; a folder of parquet files in the hub's layout
-            (`train*.parquet`, `test*.parquet`, there or in one folder below) or of images (`train/<class>/*.png`, `test/<class>/*.png`);
+            (`train.parquet`, `train-*.parquet` or `train/*.parquet`, and so for `test`, there or in one folder below; anything but a letter
+            may follow the split's name) or of images (`train/<class>/*.png`, `test/<class>/*.png`, and nothing else in `train` and `test`);
             an .npz file with `train_images`, `train_labels`, `test_images`, `test_labels` and, if wanted, `classes`.
         num_train: keep at most so many training images, spread evenly.
         num_test: the same for test images.
@@ -36,21 +37,28 @@ def load(name: str | Path, *, num_train: int | None = None, num_test: int | None
     """
     try:
         return _load(name).limited(num_train, num_test)
+    except FileRefused as error:  # whatever part of a data set cannot be read, it is the data set that is refused
+        raise DataError(error.what, where=error.where, cure=error.cure) from error
     except (OSError, RuntimeError) as error:  # a RuntimeError for a home that nobody has
         raise DataError(f"cannot be read: {first_line(error)}", where=str(name)) from error
 
 
 def _load(name: str | Path) -> Dataset:
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except TypeError as error:
+        raise DataError(f"a data set has a name or a path, not {name!r:.80}", cure=f"data sets are: {KINDS}") from error
     if name == "digits":
         return _digits()
+    if name == "":  # else the current folder
+        raise _unknown("")
     if path.suffix == ".npz" and path.is_file():
         return _from_npz(path)
     if path.is_dir():
         return _from_folder(path)
     if path.exists():
         raise DataError("is no data set", where=str(path), cure=f"data sets are: {KINDS}")
-    if isinstance(name, Path) or path.suffix == ".npz" or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if not isinstance(name, str) or path.suffix == ".npz" or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DataError("does not exist", where=str(name), cure="check the path")
     if re.fullmatch(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", name):
         return from_hub(name)
@@ -78,10 +86,7 @@ def _digits() -> Dataset:
 
 
 def _from_npz(path: Path) -> Dataset:
-    try:
-        arrays = read_arrays(path)
-    except FileRefused as error:
-        raise DataError(error.what, where=error.where, cure=error.cure) from error
+    arrays = read_arrays(path)
     wanted = ("train_images", "train_labels", "test_images", "test_labels")
     missing = [name for name in wanted if name not in arrays]
     if missing:
@@ -90,11 +95,11 @@ def _from_npz(path: Path) -> Dataset:
         Split(pixels_of(arrays[f"{name}_images"], f"{path}, {name}_images"), labels_of(arrays[f"{name}_labels"], f"{path}, {name}_labels"))
         for name in ("train", "test")
     )
-    if "classes" in arrays and arrays["classes"].ndim != 1:
-        raise DataError(
-            f"classes have the shape {list(arrays['classes'].shape)}; expected their names in a row", where=str(path), cure="save them as a list of names"
-        )
-    classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else numbered(train, str(path))
+    names = arrays.get("classes")
+    if names is not None and (names.ndim != 1 or names.dtype.kind not in "Uiu"):
+        what = f"classes are {names.dtype} {list(names.shape)}; expected their names in a row"
+        raise DataError(what, where=str(path), cure="save them as a list of names")
+    classes = numbered(train, str(path)) if names is None else tuple(map(str, names.tolist()))
     return Dataset(path.stem, classes, train, test, str(path))
 
 
@@ -103,8 +108,11 @@ def _from_npz(path: Path) -> Dataset:
 
 def _from_folder(path: Path) -> Dataset:
     files = parquet_files(path)
+    if files and any(entry.is_dir() for entry in path.glob("train/[!.]*")):
+        raise DataError("holds two data sets, parquet files and folders train/<class>", where=str(path), cure="move one of them to a folder of its own")
     if files:
         return from_parquet(path, files)
     if (path / "train").is_dir():
         return from_images(path)
-    raise DataError("holds neither train*.parquet files nor folders train/<class>", where=str(path), cure=f"data sets are: {KINDS}")
+    what = "holds neither parquet files named train.parquet, train-*.parquet or train/*.parquet nor folders train/<class>"
+    raise DataError(what, where=str(path), cure=f"data sets are: {KINDS}")

@@ -1,5 +1,6 @@
 """Folders: which parquet files a folder holds, or its images, a folder for each class."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,41 @@ from memspike.errors import DataError
 from memspike.files import read_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+CLUTTER = ("thumbs.db", "desktop.ini")  # what Windows leaves in a folder that somebody looked at
 
 
 def from_images(path: Path) -> Dataset:
-    """A data set of images, `train/<class>/*` and `test/<class>/*`."""
+    """A data set of images, `train/<class>/*` and `test/<class>/*`; what else lies in these folders is refused, since it may be an image passed over."""
     needs_splits({entry.name: entry for entry in path.iterdir() if entry.is_dir()}, str(path))
-    classes = {name: [folder.name for folder in _visible(path / name) if folder.is_dir()] for name in ("train", "test")}
+    strays = [stray for name in ("train", "test") for stray in _strays(path / name)]
+    if strays:
+        place, why = strays[0]
+        what = f"{why}; expected only train/<class>/* and test/<class>/* with {', '.join(IMAGE_SUFFIXES)}; out of place: {len(strays)}"
+        raise DataError(what, where=str(place), cure="move what is no image out of train and test; put images into the folder of their class")
+    classes = {name: [folder.name for folder in _visible(path / name)] for name in ("train", "test")}
     no_new_classes(classes["test"], classes["train"], str(path))
+    empty = [label for label in classes["train"] if not _visible(path / "train" / label)]
+    if empty:
+        raise DataError("is a class without images", where=str(path / "train" / empty[0]), cure="add its images, or remove the folder")
     splits: dict[str, Split] = {}
     for name, found in classes.items():
-        files = [(file, classes["train"].index(label)) for label in found for file in _visible(path / name / label) if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = [(file, classes["train"].index(label)) for label in found for file in _visible(path / name / label)]
         images = stacked((str(file), decode(read_bytes(file), str(file))) for file, _ in files)
         splits[name] = Split(images, np.array([label for _, label in files], np.int64))
     return Dataset(path.resolve().name, tuple(classes["train"]), splits["train"], splits["test"], str(path))
+
+
+def _strays(split: Path) -> Iterator[tuple[Path, str]]:
+    """What is out of place in a split's folder, and why."""
+    for entry in _visible(split):
+        if not entry.is_dir():
+            yield entry, "is no folder of a class"
+            continue
+        for file in _visible(entry):
+            if not file.is_file():  # a folder, a link to nothing, a pipe
+                yield file, "is no file"
+            elif file.suffix.lower() not in IMAGE_SUFFIXES:
+                yield file, "is no image by its suffix"
 
 
 def parquet_files(path: Path) -> dict[str, list[Path]]:
@@ -38,10 +61,14 @@ def parquet_files(path: Path) -> dict[str, list[Path]]:
 
 
 def _splits_in(folder: Path) -> dict[str, list[Path]]:
-    found = {name: sorted([*folder.glob(f"{name}*.parquet"), *folder.glob(f"{name}/*.parquet")]) for name in ("train", "test")}
+    """As on the hub, a split's name is followed by no letter: `train-0.parquet` and `train_a.parquet` are of train, `training.parquet` is not."""
+    found = {
+        name: sorted(file for pattern in (".parquet", "[!A-Za-z]*.parquet", "/[!.]*.parquet") for file in folder.glob(f"{name}{pattern}"))
+        for name in ("train", "test")
+    }
     return {name: files for name, files in found.items() if files}
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What a folder holds, sorted, without hidden files."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """What a folder holds, sorted, without hidden files and clutter."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.lower() not in CLUTTER)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from memspike.datasets.split import Split
+from memspike.datasets.split import Split, fits_int64
 from memspike.errors import DataError, first_line
 
 # What data sets come in. Pillow knows more, some of which it hands to other programs (EPS to Ghostscript).
@@ -47,10 +47,11 @@ def stacked(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8
 
 
 def labels_of(array: NDArray[Any], where: str) -> NDArray[Any]:
-    """Labels as int64 `[n]`; DataError unless they are integers."""
+    """Labels as int64 `[n]`; DataError unless they are integers that fit."""
     if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
         shown = f"{array.dtype} {list(array.shape)}, such as {str(array.flat[0])[:40]!r}"
         raise DataError(f"labels are {shown}; expected integers [n]", where=where, cure="number the classes from 0")
+    fits_int64(array, where)
     return array.astype(np.int64)
 
 

@@ -103,7 +103,11 @@ def _from_tables(library: Any, tables: Mapping[str, Any], name: str, source: str
         table = table.select_columns([image, label])
         labels: list[Any] = []
         images = stacked(_decoded_rows(table, image, label, labels, where))
-        splits[split] = Split(images, labels_of(np.array(labels, np.int64 if all(isinstance(label, int) for label in labels) else object), where))
+        try:
+            array = np.array(labels, np.int64 if all(isinstance(label, int) for label in labels) else object)
+        except OverflowError:  # a column of uint64; labels_of says which label it was
+            array = np.array(labels, np.uint64)
+        splits[split] = Split(images, labels_of(array, where))
     names = getattr(tables["train"].features[_column(tables["train"].column_names, LABEL_COLUMNS, source)], "names", None)
     return Dataset(name, tuple(names) if names else numbered(splits["train"], source), splits["train"], splits["test"], source)
 

@@ -1,6 +1,8 @@
 """Split and Dataset: labelled images as uint8, and what must hold of them."""
 
 import hashlib
+import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +24,7 @@ class Split:
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.labels.dtype.kind not in "iu":
             raise DataError(f"a split has images of uint8 and integer labels, not {self.images.dtype} and {self.labels.dtype}")
+        fits_int64(self.labels)
         object.__setattr__(self, "images", frozen(self.images, np.uint8))
         object.__setattr__(self, "labels", frozen(self.labels))
 
@@ -45,6 +48,9 @@ class Dataset:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        twice = [name for name, count in Counter(self.classes).items() if count > 1]
+        if twice:
+            raise DataError(f"several classes are called {twice[0]!r}", where=self.name, cure="give every class a name of its own")
         for name, split in (("train", self.train), ("test", self.test)):
             _check_split(split, len(self.classes), f"{self.name}, {name}")
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
@@ -75,12 +81,20 @@ def no_new_classes(test: Sequence[str], train: Sequence[str], where: str) -> Non
         raise DataError(f"class {new[0]!r} is in test but not in train", where=where, cure="nothing can learn a class that it never sees")
 
 
+def fits_int64(labels: NDArray[Any], where: str = "") -> None:
+    """DataError when a label would become another number as int64."""
+    if labels.dtype.kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise DataError(f"image {labels.argmax()} has the label {labels.max()}, more than int64 holds", where=where, cure="number the classes from 0")
+
+
 def _check_split(split: Split, num_classes: int, where: str) -> None:
-    if not len(split.images):
-        raise DataError("holds no images", where=where)
-    if split.images.ndim != 4 or len(split.images) != len(split.labels):
+    if split.images.ndim != 4 or split.labels.shape != split.images.shape[:1]:
         shapes = f"images {list(split.images.shape)} and labels {list(split.labels.shape)}"
         raise DataError(f"has {shapes}; expected [n, channels, height, width] and [n]", where=where)
+    if not len(split):
+        raise DataError("holds no images", where=where)
+    if not split.images.size:
+        raise DataError(f"has images of shape {list(split.images.shape[1:])}, without a pixel", where=where)
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
     if wrong.size:
         what = f"image {wrong[0]} has the label {split.labels[wrong[0]]}; labels of {num_classes} classes are 0 to {num_classes - 1}"
@@ -88,11 +102,17 @@ def _check_split(split: Split, num_classes: int, where: str) -> None:
 
 
 def _spread(split: Split, limit: int | None, option: str) -> Split:
-    if limit is None or limit >= len(split):
+    if limit is None:
         return split
-    if limit < 1:
-        raise DataError(f"{option} is {limit}; expected at least 1")
-    rows = np.arange(limit) * len(split) // limit
+    try:
+        count = 0 if isinstance(limit, bool) else operator.index(limit)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise DataError(f"{option} is {limit!r:.40}; expected a whole number, at least 1")
+    if count >= len(split):
+        return split
+    rows = np.arange(count) * len(split) // count
     return Split(split.images[rows], split.labels[rows])
 
 

@@ -6,20 +6,22 @@ from memspike.estimator.area import area_rows
 from memspike.estimator.energy import action_rows, leak_rows
 from memspike.estimator.latency import layer_times, longest_path
 from memspike.mapping import Mapping
-from memspike.result import Activity
+from memspike.result import Activity, Result
 
 __all__ = ["estimate"]
 
 
-def estimate(mapping: Mapping, activity: Activity) -> Cost:
-    """What one image costs on the chip of `mapping`, from the `activity` of a simulation of that mapping.
+def estimate(mapping: Mapping, simulated: Result | Activity) -> Cost:
+    """What one image costs on the chip of `mapping`, from a simulation of that mapping in spikes.
 
     Latency [s] is one image from end to end, throughput [images/s] has the layers pipelined, energy [J] is per image, area [m2] is the chip's.
-    Energy and area are sums of rows (layer, component, action, count).
+    Energy and area are sums of rows (layer, component, action, count). An Activity without its Result is taken as it is: in the integers of fidelity
+    "ideal" nothing drains and no spike is taken back, so time and energy are lower bounds.
 
     Raises:
-        CostError: the activity is of no image, counts something the chip does not have, or belongs to another program.
+        CostError: the simulation is of no image, of another program or chip, or not in spikes; or it counts something the chip does not have.
     """
+    activity = _activity(mapping, simulated) if isinstance(simulated, Result) else simulated
     if activity.num_images < 1:
         raise CostError(f"the activity is of {activity.num_images} images; costs are per image", cure="simulate at least one image")
     times = layer_times(mapping, activity)
@@ -27,3 +29,15 @@ def estimate(mapping: Mapping, activity: Activity) -> Cost:
     parts = area_rows(mapping)
     rows = (*action_rows(mapping, activity), *leak_rows(mapping.chip, parts, 1 / throughput), *parts)
     return Cost(longest_path(mapping.program, times), throughput, times, rows)
+
+
+def _activity(mapping: Mapping, result: Result) -> Activity:
+    """What the chip did; CostError unless it is this mapping's program and chip, spike by spike."""
+    made = result.provenance
+    for what, found, wanted in (("program", made.program, mapping.program.digest()), ("chip", made.chip, mapping.chip.digest())):
+        if found != wanted:
+            raise CostError(f"the simulation is of {what} {found[:16]}, the mapping of {what} {wanted[:16]}", cure="simulate the mapping that is to be costed")
+    if made.fidelity != "spike":
+        what = f"the simulation is of fidelity {made.fidelity}, which counts neither the timesteps of a drain nor spikes that are taken back"
+        raise CostError(what, cure="simulate with fidelity spike")
+    return result.activity

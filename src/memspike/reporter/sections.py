@@ -173,6 +173,8 @@ def _provenance(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
 def _text(value: Any) -> Cell:
     if isinstance(value, bool):
         return "yes" if value else "NO"
+    if value is None:
+        return "not checked"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {inner}" for name, inner in cast(Mapping[Any, Any], value).items() if inner) or "none"
-    return value if isinstance(value, int | str) or value is None else str(value)
+    return value if isinstance(value, int | str) else str(value)

@@ -124,8 +124,8 @@ def check(
 ) -> dict[str, Any]:
     """Run spikes and program side by side and compare every value of every layer.
 
-    Arguments and errors are those of `simulate`. Returns `spike_equals_program`; `images_checked`; and `differing_counts`, how many elements
-    of each op's value differ, by op. A neuron that is not exact changes what it feeds, so the ops after it differ too.
+    Arguments and errors are those of `simulate`. Returns `spike_equals_program`, None for no image; `images_checked`; and `differing_counts`, how many
+    elements of each op's value differ, by op. A neuron that is not exact changes what it feeds, so the ops after it differ too.
     """
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
@@ -145,7 +145,8 @@ def check(
             differing.update(found)
             if progress:
                 progress(stop, len(images))
-    return {"spike_equals_program": not any(differing.values()), "images_checked": len(images), "differing_counts": dict(differing)}
+    held = not any(differing.values()) if len(images) else None
+    return {"spike_equals_program": held, "images_checked": len(images), "differing_counts": dict(differing)}
 
 
 def _machine(

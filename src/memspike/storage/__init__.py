@@ -5,9 +5,9 @@ from typing import Any, TypeVar, overload
 
 from memspike.chip import Chip
 from memspike.storage.described import chip_names, device_names, load_chip, load_device, load_faults
-from memspike.storage.forms import Thing, check_kind, load_saved, save, save_simulation
+from memspike.storage.forms import Thing, check_kind, check_place, load_saved, save, save_simulation
 
-__all__ = ["Thing", "chip_names", "device_names", "load", "load_chip", "load_device", "load_faults", "save", "save_simulation"]
+__all__ = ["Thing", "check_place", "chip_names", "device_names", "load", "load_chip", "load_device", "load_faults", "save", "save_simulation"]
 
 T = TypeVar("T")
 

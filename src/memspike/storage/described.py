@@ -98,7 +98,7 @@ def _described(kind: type[T], text: str, where: str, folder: Path | None = None)
     """A chip or a device from TOML; a table that it names lies in `folder`."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: a number of thousands of digits, brackets in brackets
         raise ChipError(f"is no TOML: {error}", where=where) from error
     try:
         if folder is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memspike.chip import Chip
 from memspike.cost import Cost
 from memspike.errors import FileRefused, MemspikeError
-from memspike.files import is_sealed, read_arrays, read_bytes, read_tensors, write_arrays, write_tensors, write_text
+from memspike.files import check_target, is_sealed, read_arrays, read_bytes, read_tensors, write_arrays, write_tensors, write_text
 from memspike.integer import Integers, frozen
 from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
 from memspike.network import QuantizedLayer, QuantizedNetwork
@@ -26,6 +26,11 @@ Thing = Program | QuantizedNetwork | Mapping | Chip | Result | Cost
 T = TypeVar("T")
 
 VERSION = "1"
+# Written by others of our rooms, and no things to load; by the name of a text in them.
+_OTHERS = {
+    "memspike report": ("is a report", "memspike report prints it: give its folder"),
+    "checkpoint": ("is a checkpoint of a training", "the command that made it goes on from it"),
+}
 _ZIP = b"PK\x03\x04"
 
 
@@ -64,11 +69,7 @@ def save(thing: Thing, path: str | Path) -> Path:
     Raises FileRefused when the suffix is another one, the folder cannot be written, or a number is NaN or infinite.
     """
     path = Path(path)
-    form = _FORMS.get(type(thing))
-    if form is None:
-        raise FileRefused(f"{an(type(thing).__name__)} is no thing to save", where=str(path), cure=f"things are: {', '.join(k.__name__ for k in _FORMS)}")
-    if path.suffix != form.suffix:
-        raise FileRefused(f"{an(form.word)} is saved as {form.suffix}", where=str(path), cure=f"name it {path.stem or 'file'}{form.suffix}")
+    form = _form(type(thing), path)
     with _located(path):
         parts = form.apart(thing)
     return _write(form, parts, path)
@@ -81,9 +82,7 @@ def save_simulation(path: str | Path, images: Integers, result: Result, *, label
     Raises FileRefused when there are not as many images, labels and scores.
     """
     path = Path(path)
-    form = _FORMS[Result]
-    if path.suffix != form.suffix:
-        raise FileRefused(f"a simulation is saved as {form.suffix}", where=str(path), cure=f"name it {path.stem or 'file'}{form.suffix}")
+    form = _form(Result, path)
     with _located(path):
         parts = _result_apart(result)
     beside = {"images": np.asarray(images)} | ({} if labels is None else {"labels": np.asarray(labels)})
@@ -93,13 +92,29 @@ def save_simulation(path: str | Path, images: Integers, result: Result, *, label
     return _write(form, _Parts(parts.texts, parts.arrays | beside), path)
 
 
+def check_place(kind: type[Any], path: str | Path, *inputs: str | Path | None) -> None:
+    """Raises FileRefused, before a thing of this kind is made, when `save` could not write it to `path`, or would replace one of the files `inputs`."""
+    _form(kind, Path(path))
+    check_target(path, *inputs)
+
+
+def _form(kind: type[Any], path: Path) -> _Form:
+    form = _FORMS.get(kind)
+    if form is None:
+        raise FileRefused(f"{an(kind.__name__)} is no thing to save", where=str(path), cure=f"things are: {', '.join(k.__name__ for k in _FORMS)}")
+    if path.suffix != form.suffix:
+        raise FileRefused(f"{an(form.word)} is saved as {form.suffix}", where=str(path), cure=f"name it {path.stem or 'file'}{form.suffix}")
+    return form
+
+
 def load_saved(path: Path, kind: type[Any] | None = None) -> Any:
     """What `save` wrote; FileRefused when it holds another kind than asked for, or breaks a law of the thing."""
     with _located(path):
         parts = _read(path)
         form = next((form for form in _FORMS.values() if form.word == parts.texts.get("memspike")), None)
         if form is None:
-            raise FileRefused("is no file that memspike wrote", cure=f"memspike writes: {', '.join(form.word for form in _FORMS.values())}")
+            what, cure = next((_OTHERS[name] for name in parts.texts if name in _OTHERS), ("is no file that memspike wrote", ""))
+            raise FileRefused(what, cure=cure or f"memspike writes: {', '.join(form.word for form in _FORMS.values())}")
         check_kind(next(k for k, f in _FORMS.items() if f is form), kind, path)
         if parts.text("version") != VERSION:
             raise FileRefused(f"has file version {parts.text('version')[:20]}; this memspike reads version {VERSION}", cure="use a newer memspike")
