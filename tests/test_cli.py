@@ -193,6 +193,7 @@ def test_a_flipped_byte_is_refused_with_exit_code_3(files: Path, tmp_path: Path)
         (["run", "--image-lines", "18"], 2, "lines of 4 bits are of use up to 17"),
         (["run", "--layer-bits", "conv1"], 2, "expected LAYER=ACTIVATION/WEIGHT"),
         (["run", "--layer-bits", "nothing=4/4"], 2, "is called 'nothing'"),
+        (["run", "--layer-bits", "fc=8/"], 2, "no layer with activation bits is called 'fc'"),
         (["run", "--mean", "a,b", "--std", "1"], 2, "expected numbers with commas between"),
         (["run", "--mean", "0.5"], 2, "--std"),
         (["run", "--device", "abacus"], 2, "abacus"),
@@ -238,14 +239,14 @@ def test_chips_lists_what_ships() -> None:
 
 def test_an_interrupted_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
     """kill -9 in the middle; the same command ends in the very file that an unbroken one writes."""
-    words = ["train", "--out", "net.safetensors", "--epochs", "3", "--convergence-epochs", "1", "--finetune-epochs", "1", "--batch-size", "32"]
+    words = ["train", "--out", "net.safetensors", "--epochs", "2", "--convergence-epochs", "0", "--finetune-epochs", "1"]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     unbroken.mkdir()
     broken.mkdir()
     assert memspike(*words, cwd=unbroken).returncode == 0
     process = subprocess.Popen([sys.executable, "-m", "memspike", *words], cwd=broken, stderr=subprocess.PIPE, text=True)
     assert process.stderr
-    while "epoch   2/3" not in process.stderr.readline():
+    while "epoch   1/2" not in process.stderr.readline():
         pass
     process.kill()
     process.wait()

@@ -21,7 +21,7 @@ IMPERFECTIONS = (
 )  # what fidelity "analog" simulates and `Chip.without` leaves out
 
 _LARGEST = 1e18  # of any unit: products of a few such numbers stay finite
-_MOST_LEVELS, _MOST = 1 << 16, 1 << 20  # of levels, and of anything else that a description counts
+_MOST = 1 << 20  # of anything that a description counts
 _OF_CELLS = ("programming", "stuck", "read_noise", "drift", "temperature")
 
 
@@ -108,8 +108,8 @@ class Device:
         where = f"device {self.name}"
         if not 0 < self.g_min.value < self.g_max.value or self.levels < 2:
             raise ChipError("needs 0 < g_min < g_max and at least 2 levels", where=where)
-        if self.levels > _MOST_LEVELS:
-            raise ChipError(f"{self.levels} levels; expected at most {_MOST_LEVELS}", where=where)
+        if self.levels > _MOST:
+            raise ChipError(f"{self.levels} levels; expected at most {_MOST}", where=where)
         if self.g_max.value >= 1:
             raise ChipError(f"g_max is {self.g_max.value:g} S; a memristor conducts far less than 1 S", where=where, cure="4.0e-5 is 40 uS")
         if self.verify is not None and self.programming is None:

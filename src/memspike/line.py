@@ -251,7 +251,7 @@ class _Walker:
             self.scores[name] = result.outputs
         limit = self.order.check_images if self.order.check_images is not None else len(self.data.test.labels)
         self.listener.phase(f"check spikes against the program on {limit} images")
-        images = ours.count_pixels(self.data.test.images)[:limit]
+        images = ours.count_pixels(self.data.test.images[:limit])
         progress = self._progress("spikes against program")
         self.checks = check(map_program(ours, chip), images, encoder=self.order.encoder, seed=self.order.seed, progress=progress)
 
@@ -261,7 +261,7 @@ class _Walker:
 
         self.listener.phase(f"cost on chip {chip.name}: {label}")
         mapping = map_program(program, chip)
-        images = program.count_pixels(self.data.test.images)[: self.order.cost_images]
+        images = program.count_pixels(self.data.test.images[: self.order.cost_images])
         shown = tuple(plan.op for plan in mapping.layers if fired_by(program, plan.op))[:1]
         progress = self._progress(f"spike, {label}")
         result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)

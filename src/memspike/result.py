@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from memspike.errors import SimulationError
+from memspike.errors import SimulationError, first_line
 from memspike.integer import Integers, frozen
 
 Fidelity = Literal["ideal", "spike", "analog"]
 Encoder = Literal["even", "burst", "random"]
+_LABELS = "a label is the number of a class: one-hot rows become numbers by argmax(axis=1), a tensor an array by .cpu().numpy()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,19 @@ class Result:
         """The winning class of each image `[n]`; ties go to the lowest index."""
         return self.outputs.argmax(axis=1)
 
-    def accuracy(self, labels: Integers) -> float:
-        """Share of images whose prediction is the label; `labels` is `[n]`."""
-        if len(labels) != len(self.outputs):
-            raise SimulationError(f"{len(labels)} labels for {len(self.outputs)} images")
-        correct: NDArray[np.bool_] = self.predictions == labels
+    def accuracy(self, labels: ArrayLike) -> float:
+        """Share of images whose prediction is the label; `labels` are integers `[n]`: an array, a tensor on the CPU, or a list.
+
+        Raises SimulationError for anything else, and where there are no images.
+        """
+        n = len(self.outputs)
+        if not n:
+            raise SimulationError("an accuracy needs images, and none were simulated")
+        try:
+            given: NDArray[Any] = np.asarray(labels)
+        except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths, a tensor on a GPU or with gradients
+            raise SimulationError(f"labels are no array: {first_line(error)}", cure=_LABELS) from error
+        if given.shape != (n,) or not np.issubdtype(given.dtype, np.integer):
+            raise SimulationError(f"labels are {given.dtype} {list(given.shape)}; expected integers [{n}], one for each image", cure=_LABELS)
+        correct: NDArray[np.bool_] = self.predictions == given
         return float(correct.mean())

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memspike.errors import TrainingError
@@ -37,6 +38,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image": 0}, "image bits must lie between 2 and 8, got 0"),
     ({"overrides": (("fc", 1, None),)}, "fc (activation) bits must lie between 2 and 8, got 1"),
     ({"overrides": (("fc", None, 16),)}, "fc (weight) bits must lie between 2 and 8, got 16"),
+    ({"activation": 4.5}, "activation bits must be a whole number, got 4.5"),
+    ({"weight": 4.0}, "weight bits must be a whole number, got 4.0"),
+    ({"image": "4"}, "image bits must be a whole number, got '4'"),
+    ({"overrides": (("fc", 2.5, None),)}, "fc (activation) bits must be a whole number, got 2.5"),
+    ({"overrides": (("fc", None, True),)}, "fc (weight) bits must be a whole number, got True"),
     ({"pixels": PixelCode(lines=18)}, "18 lines of 4 bits count 271 levels, a pixel has 256\n  lines of 4 bits are of use up to 17"),
     ({"grid": "log"}, "unknown weight grid 'log'\n  grids: symmetric, liu2018"),
     (
@@ -52,6 +58,11 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError) as error:
         Bits(**options)
     assert str(error.value) == message
+
+
+def test_numpys_whole_numbers_are_as_good_as_pythons() -> None:
+    three = np.int64(3)
+    assert repr(Bits(three, three, three, (("fc", three, None),))) == repr(Bits(3, 3, 3, (("fc", 3, None),)))
 
 
 def test_an_override_that_no_layer_answers_to_is_refused() -> None:

@@ -63,8 +63,9 @@ def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
     Folder(tmp_path, "key").save("float", model, optimizer, Progress())
     with pytest.raises(TrainingError) as error:
         Folder(tmp_path, "other").load("float", model, optimizer)
-    what = "the checkpoint belongs to another training (model, data, bits, recipe or seed differ)"
-    assert str(error.value) == f"{tmp_path / 'float.safetensors'}: {what}\n  use another folder, or delete it"
+    what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ)"
+    cure = "use another folder, or delete it; to go on, make the model from the same weights (torch.manual_seed)"
+    assert str(error.value) == f"{tmp_path / 'float.safetensors'}: {what}\n  {cure}"
 
 
 def test_a_damaged_checkpoint_is_refused_wherever_it_is_damaged(tmp_path: Path) -> None:

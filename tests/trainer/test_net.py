@@ -388,6 +388,9 @@ def test_normalisation_that_cannot_be_folded_is_refused() -> None:
     assert refused(small(), (0.5, 0.5), (1, 1)) == "mean (0.5, 0.5) and std (1, 1) do not fit 1 channels" + numbers
     assert refused(small(), (0.5,), (0.0,)) == "mean (0.5,) and std (0.0,) do not fit 1 channels" + numbers
     assert refused(small(), (float("nan"),), (1.0,)) == "mean (nan,) and std (1.0,) do not fit 1 channels" + numbers
+    limits = "\n  give those of pixels between 0 and 1; a mean may reach 1e+06, a std from 1e-06 to 1e+06"
+    for mean, std in (((1e300,), (1.0,)), ((-1e7,), (1.0,)), ((0.0,), (1e-45,)), ((0.0,), (1e-30,)), ((0.0,), (1e300,))):
+        assert refused(small(), mean, std) == f"mean {mean} and std {std} are out of range" + limits
 
 
 # -- the fast forms of the training step say what the plain ones say

@@ -6,6 +6,7 @@ import torch
 
 from devices import chip, device, law, number, stuck
 from memspike import datasets
+from memspike.errors import TrainingError
 from memspike.mapper import map as map_program
 from memspike.pixels import PixelCode
 from memspike.simulator import written
@@ -127,3 +128,9 @@ def test_training_for_a_device_begins_from_the_finished_counts_and_can_be_repeat
     assert list(tmp_path.glob("hardening-*.safetensors"))
     for a, b in zip(found[0].layers, found[1].layers, strict=True):
         assert a.weight is None or np.array_equal(a.weight, b.weight)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 2.5}, {"epochs": -1}, {"bits_per_cell": 0}, {"time": float("nan")}, {"learning_rate": 0.0}])
+def test_a_training_for_a_device_that_makes_no_sense_is_refused(options):
+    with pytest.raises(TrainingError, match=r"whole number|make no sense"):
+        Hardening(NOISY, **options)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memspike.errors import TrainingError
@@ -21,6 +22,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"precision": "fp16"}, "unknown precision 'fp16'\n  known are: auto, bf16, fp32"),
     ({"regularizer": "l2"}, "unknown regularizer 'l2'\n  known are: neuron_convergence, l1, truncated_l1, none"),
     ({"distillation": 1.5}, "distillation must lie between 0 and 1, got 1.5"),
+    ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+    ({"convergence_epochs": True}, "convergence_epochs must be a whole number, got True"),
+    ({"finetune_epochs": "3"}, "finetune_epochs must be a whole number, got '3'"),
+    ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
+    ({"batch_size": None}, "batch_size must be a whole number, got None"),
+    ({"shift": 1.0}, "shift must be a whole number, got 1.0"),
 ]
 
 
@@ -29,6 +36,11 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError) as error:
         Recipe(**options)
     assert str(error.value) == message
+
+
+def test_numpys_whole_numbers_are_as_good_as_pythons() -> None:
+    recipe = Recipe(epochs=np.int64(3), batch_size=np.uint8(16), shift=np.int32(0))  # pyright: ignore[reportArgumentType]
+    assert repr(recipe) == repr(Recipe(epochs=3, batch_size=16, shift=0))
 
 
 def test_the_paper_has_no_learned_steps_and_no_teacher() -> None:

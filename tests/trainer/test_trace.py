@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
@@ -118,6 +118,55 @@ def test_a_module_used_twice_has_two_layers() -> None:
 def test_names_that_a_program_has_for_itself_are_changed() -> None:
     found = summary(lambda m, x: m.out(m.scores(F.relu(m.image(x))).flatten(1)), image=nn.Conv2d(1, 1, 1), scores=nn.Conv2d(1, 1, 1), out=nn.Linear(64, 3))
     assert [name for name, *_ in found] == ["image_2", "scores_2", "flatten", "out"]
+
+
+def test_no_layer_is_called_as_the_sum_of_another() -> None:
+    inner = nn.Module()
+    inner.sum = nn.Conv2d(4, 4, 1)
+    before = layers(lambda m, x: m.fc(m.avg_pool2d.sum(F.avg_pool2d(m.conv(x), 3, 1, 1)).flatten(1)), avg_pool2d=inner)
+    behind = layers(lambda m, x: m.fc(F.avg_pool2d(m.avg_pool2d.sum(m.conv(x)), 3, 1, 1).flatten(1)), avg_pool2d=inner)
+    assert [*before][1:3] == ["avg_pool2d", "avg_pool2d.sum_2"] and [*behind][1:3] == ["avg_pool2d.sum", "avg_pool2d_2"]
+
+
+def test_a_layer_may_be_called_what_torch_fx_calls_something_of_its_own() -> None:
+    names = {name for name in set(dir(fx.symbolic_trace(nn.Identity()))) - set(dir(nn.Module())) if not name.startswith("__")}
+    assert {"graph", "code", "meta", "recompile"} <= names
+    for name in sorted(names):
+        found = layers(lambda m, x, name=name: m.fc(getattr(m, name)(m.conv(x)).flatten(1)), **{name: nn.Conv2d(4, 4, 1)})
+        assert [layer.module for layer in found.values()] == ["conv", name, None, "fc"]
+
+
+NAMED: list[tuple[Callable[[Any, Tensor], Any], list[str]]] = [
+    (lambda m, x: m.out(torch.cat([m.conv(x), m.conv(x)], axis=1).flatten(1)), ["concat"]),
+    (lambda m, x: m.out(torch.concat([m.conv(x), m.conv(x)], axis=-3).flatten(1)), ["concat"]),
+    (lambda m, x: m.out(torch.concatenate(tensors=[m.conv(x), m.conv(x)], axis=1).flatten(1)), ["concat"]),
+    (lambda m, x: m.four(torch.mean(m.conv(x), axis=(2, 3))), ["average_pool"]),
+    (lambda m, x: m.four(m.conv(x).mean(axis=(-1, -2), keepdims=True).flatten(1)), ["average_pool"]),
+    (lambda m, x: torch.softmax(m.fc(torch.flatten(input=m.conv(input=x), start_dim=1)), axis=1), []),
+    (lambda m, x: m.fc(torch.flatten(x=torch.relu(a=m.conv(x)), start_dim=1)).log_softmax(axis=-1), []),
+    (lambda m, x: m.fc(torch.add(x1=m.conv(x), x2=m.conv(x)).flatten(1)), ["add"]),
+    (lambda m, x: m.fc(m.conv(x).add(other=m.conv(x)).flatten(1)), ["add"]),
+]
+
+
+@pytest.mark.parametrize(("forward", "kinds"), NAMED)
+def test_arguments_are_read_by_every_name_that_torch_has_for_them(forward: Callable[[Any, Tensor], Any], kinds: list[str]) -> None:
+    found = layers(forward, out=nn.Linear(2 * 256, 3), four=nn.Linear(4, 3))
+    assert [layer.kind for layer in found.values() if layer.kind not in ("conv2d", "dense", "flatten")] == kinds
+
+
+def test_concat_along_another_axis_is_refused_by_either_name() -> None:
+    for name in ("dim", "axis"):
+        with pytest.raises(ModelError, match="concat along axis 2; only channels"):
+            layers(lambda m, x, name=name: m.fc(torch.cat([m.conv(x), m.conv(x)], **{name: 2}).flatten(1)), fc=nn.Linear(512, 3))
+
+
+def test_a_model_that_ends_python_is_refused_as_any_other_that_fails() -> None:
+    def ends(m: Any, x: Tensor) -> Tensor:
+        raise SystemExit(3)
+
+    with pytest.raises(ModelError, match="torch.fx cannot trace Net: 3"):
+        layers(ends)
 
 
 def test_shapes_may_be_computed_with() -> None:
@@ -412,13 +461,13 @@ REFUSED: list[tuple[str, Callable[[Any, Tensor], Any], dict[str, Any]]] = [
     ),
     (
         "node fc (fc), HERE: fails on an image of [1, 8, 8]: mat1 and mat2 shapes cannot be multiplied (2x256 and 100x3)\n"
-        "  the network and the data must agree on channels and size",
+        "  the network and the data must agree on channels and size; any number of images must do, here two",
         lambda m, x: m.fc(m.conv(x).flatten(1)),  # refused
         {"fc": nn.Linear(100, 3)},
     ),
     (
         "node conv (conv), HERE: fails on an image of [1, 8, 8]: Given groups=1, weight of size [4, 3, 3, 3], expected input[2, 1, 8, 8] to have 3 channels, "
-        "but got 1 channels instead\n  the network and the data must agree on channels and size",
+        "but got 1 channels instead\n  the network and the data must agree on channels and size; any number of images must do, here two",
         lambda m, x: m.fc(m.conv(x).flatten(1)),  # refused
         {"conv": nn.Conv2d(3, 4, 3, padding=1)},
     ),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -218,9 +219,88 @@ def test_keys_tell_trainings_apart() -> None:
         key(pretrained=model_of(0).state_dict()),
         key(pretrained=weights),
         key(nn.Sequential(*model_of()[:2], nn.Identity(), *model_of()[3:])),
+        key(model_of(7)),
+        *(key(prepared(change)) for change in PREPARED),
+        *(key(prepared(change), pretrained=weights) for change in PREPARED),
     ]
     assert len(set(keys)) == len(keys)
-    assert key() == key() == key(model_of(7)) and key(pretrained=weights) == key(model_of(7), pretrained=weights)
+    assert key() == key() and key(pretrained=weights) == key(model_of(7), pretrained=weights)
+
+
+def prepared(change: Callable[[nn.Sequential], Any]) -> nn.Sequential:
+    model = model_of()
+    change(model)
+    return model
+
+
+PREPARED: list[Callable[[nn.Sequential], Any]] = [
+    lambda m: setattr(m[1], "eps", 1e-3),
+    lambda m: setattr(m[1], "momentum", None),
+    lambda m: m[0].weight.requires_grad_(False),
+    lambda m: m[0].bias.requires_grad_(False),
+    lambda m: m[4].register_buffer("mean", torch.tensor([1.0]), persistent=False),
+    lambda m: m[4].register_buffer("mean", torch.tensor([2.0]), persistent=False),
+]
+
+
+def test_checkpoints_of_other_first_weights_are_refused(tmp_path: Path) -> None:
+    train(model_of(0), Noise.of(), recipe=SHORT, folder=tmp_path)
+    with pytest.raises(TrainingError, match="belongs to another training"):
+        train(model_of(1), Noise.of(), recipe=SHORT, folder=tmp_path)
+
+
+def test_a_reference_network_as_the_seed_makes_it_keeps_the_key_of_older_checkpoints() -> None:
+    def key(model: nn.Module) -> str:
+        return Training(model, Noise.of(shape=(1, 8, 8), classes=10), recipe=SHORT, seed=5).folder.key
+
+    assert key(load_model("digits_net", seed=5)) == "129d4959c11e70a54aa4de9d13e5ced307238143258828cc5f3f5365001db626"
+    other = load_model("digits_net", seed=5)
+    with torch.no_grad():
+        other.fc.bias[0] += 1e-3
+    assert len({key(load_model("digits_net", seed=5)), key(load_model("digits_net", seed=6)), key(other)}) == 3
+
+
+def test_a_folder_may_be_text(tmp_path: Path) -> None:
+    train(model_of(), Noise.of(), recipe=SHORT, folder=str(tmp_path / "text"))
+    assert (tmp_path / "text" / "counts.safetensors").exists()
+
+
+class Named(nn.Module):
+    """A network whose layers have the names that are given."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.names = names
+        for name in names:
+            setattr(self, name, nn.Conv2d(2, 2, 3, padding=1))
+        self.fc = nn.Linear(128, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.names:
+            x = F.relu(getattr(self, name)(x))
+        return self.fc(x.flatten(1))
+
+
+def test_every_name_that_torch_allows_a_layer_is_a_layers_name() -> None:
+    names = sorted(set(dir(nn.ParameterDict())) - set(dir(nn.Module()))) + ["graph", "code", "Größe", "a b", "a/b", "x" * 300, "x" * 299 + "y"]
+    assert {"values", "keys", "items", "get", "pop", "update", "copy", "clear", "_keys"} <= set(names)
+    data = Noise.of()
+    model = Named(*names)
+    model.a = nn.Sequential()
+    model.a.b = nn.Conv2d(2, 2, 1)  # beside a/b
+    model.names = (*names, "a")
+    training = Training(model, data, recipe=SHORT)
+    net = training.counts(training.floating())
+    assert len(net.log_scales) == len(names) + 2
+    program = compile(training.freeze(net))
+    np.testing.assert_array_equal(training.predictions(net), program.evaluate(program.count_pixels(data.test.images)).argmax(1))
+
+
+def test_ordinary_names_stay_what_they_are_in_checkpoints() -> None:
+    net = Training(load_model("resnet20", 3), Noise.of(shape=(3, 32, 32), classes=10), recipe=SHORT).net
+    net.set_bits(Bits(4, 4))
+    assert {"log_steps.conv", "log_steps.pool", "log_scales.conv", "log_scales.blocks/3/skip/0", "log_scales.fc"} <= set(net.state_dict())
 
 
 # -- what is refused
@@ -246,7 +326,42 @@ def test_wrong_data_are_refused() -> None:
 
 def test_wrong_options_are_refused_before_anything_is_trained() -> None:
     assert refused(mean=(0.5, 0.5)) == refused(std=(0.5, 0.5)) == "mean and std belong together, got one of them\n  give both --mean and --std, or neither"
-    assert refused(bits=Bits(4, 4, overrides=(("conv", 4, None),))) == "no layer with activation bits is called 'conv'\n  layers: 0, 5, 7"
+    assert refused(bits=Bits(4, 4, overrides=(("conv", 4, None),))) == "no layer with activation bits is called 'conv'\n  layers: 0, 5"
+
+
+def test_names_that_no_program_can_have_are_refused_before_anything_is_trained() -> None:
+    cure = "\n  pass another as name=; from the command line it is the module and function that --model names"
+    rule = " is no name; letters, digits, '_', '.' and '-' are, up to 200"
+    for name in ("my net", "größe", "a:b", "x" * 201):
+        assert refused(name=name) == repr(name) + rule + cure
+    assert refused(name="x" * 190) == repr("x" * 190 + "-dynamic-fixed-point-8") + rule + cure
+    assert refused(model=type("Größe", (nn.Sequential,), {})(*model_of())) == "'größe'" + rule + cure
+    training = Training(model_of(), Noise.of(), name="x" * 178, recipe=SHORT)
+    for network in training.baselines(training.net):
+        compile(network)
+
+
+def test_seeds_that_are_none_are_refused() -> None:
+    for seed in (1.5, True, "1", None, np.float64(2), np.array([1, 2])):
+        assert refused(seed=seed) == f"seed must be a whole number, got {seed!r}"
+    for seed in (-1, 2**63):
+        assert refused(seed=seed) == f"seed must lie between 0 and 2**63 - 1, got {seed}"
+    keys = [Training(model_of(), Noise.of(), recipe=SHORT, seed=seed).folder.key for seed in (3, np.int64(3), torch.tensor(3))]
+    assert len(set(keys)) == 1
+    Training(model_of(), Noise.of(), recipe=SHORT, seed=2**63 - 1).floating()
+
+
+def test_weights_may_be_numpy_arrays() -> None:
+    weights = model_of(1).state_dict()
+    arrays = {name: value.numpy() for name, value in weights.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    keys = [Training(model_of(), Noise.of(), recipe=SHORT, pretrained=pretrained).folder.key for pretrained in (weights, arrays)]
+    assert keys[0] == keys[1]
+    cure = "\n  bring a state dict: names to tensors, or to numpy arrays"
+    assert refused(ModelError, pretrained={**arrays, "0.bias": "none"}) == "the weights '0.bias' are str, no tensor" + cure
+    assert refused(ModelError, pretrained={**arrays, "0.bias": None}) == "the weights '0.bias' are NoneType, no tensor" + cure
+    assert refused(ModelError, pretrained={**arrays, "0.bias": np.full(4, 1e300)}).startswith("the weights '0.bias' are not all finite numbers")
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
@@ -285,6 +400,25 @@ def test_a_model_that_does_what_no_graph_shows_is_refused() -> None:
     assert said.endswith("\n  write its forward with modules and calls that change nothing outside their result")
 
 
+class Fixed(nn.Module):
+    """Takes two images at a time, and no other number."""
+
+    def __init__(self, wide: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(128, 3)
+        self.wide = wide
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.view(2, self.wide)) if self.wide > 0 else self.fc(x.flatten(1)).view(2, -1)
+
+
+def test_a_model_for_batches_of_one_size_is_refused() -> None:
+    cure = "\n  take the number of images from the batch, as x.flatten(1) and x.view(x.size(0), -1) do"
+    said = "Fixed gives scores for two images at once, but not for 4: shape '[2, 128]' is invalid for input of size 512"
+    assert refused(ModelError, Fixed(128)) == said + cure
+    assert refused(ModelError, Fixed(-1)) == "Fixed gives scores [2, 6] for 4 images" + cure
+
+
 # -- models and weights by name
 
 
@@ -307,12 +441,15 @@ def number():
     return 7
 def needs(size):
     return nn.Linear(size, 2)
+def ends():
+    raise SystemExit("enough")
 """
 
 
 def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nets_of_a_test.py").write_text(MODULE)
     (tmp_path / "broken_of_a_test.py").write_text("1 / 0")
+    (tmp_path / "ending_of_a_test.py").write_text("import sys; sys.exit()")
     monkeypatch.chdir(tmp_path)
 
     def said(name: str) -> str:
@@ -334,6 +471,8 @@ def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatc
     missing = "AttributeError: module 'nets_of_a_test' has no attribute 'other'"
     assert said("nets_of_a_test:other") == f"cannot import 'nets_of_a_test:other': {missing}{import_cure}"
     assert said("nets_of_a_test:number") == "'nets_of_a_test:number' gives int, expected an nn.Module"
+    assert said("ending_of_a_test:make") == "cannot import 'ending_of_a_test:make': SystemExit" + import_cure
+    assert said("nets_of_a_test:ends") == "'nets_of_a_test:ends' raised SystemExit: enough" + call_cure
     assert sys.path == path
     needs = "TypeError: needs() missing 1 required positional argument: 'size'"
     assert said("nets_of_a_test:needs") == f"'nets_of_a_test:needs' raised {needs}{call_cure}"

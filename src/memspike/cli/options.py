@@ -77,7 +77,7 @@ ImageBits = Annotated[int | None, typer.Option(min=2, max=8, rich_help_panel="Bi
 LayerBits = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="LAYER=A/W", rich_help_panel="Bits", help="Bits of one layer (or pattern), as in --layer-bits 'fc2=8/6' or 'conv*=/3'. May be repeated."
+        metavar="LAYER=A/W", rich_help_panel="Bits", help="Bits of one layer (or pattern), as in --layer-bits 'fc1=8/6' or 'conv*=/3'. May be repeated."
     ),
 ]
 Dither = Annotated[
@@ -164,9 +164,9 @@ def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | N
         pattern, equals, both = text.rpartition("=")
         activation, slash, weight = both.partition("/")
         if not equals or not slash:
-            raise MemspikeError(f"--layer-bits {text!r}; expected LAYER=ACTIVATION/WEIGHT", cure="as in fc2=8/6, or conv1=/3 for weights alone")
+            raise MemspikeError(f"--layer-bits {text!r}; expected LAYER=ACTIVATION/WEIGHT", cure="as in fc1=8/6, or conv1=/3 for weights alone")
         if both == "/":
-            raise MemspikeError(f"--layer-bits {text!r} gives no bits", cure="as in fc2=8/6, or conv1=/3 for weights alone")
+            raise MemspikeError(f"--layer-bits {text!r} gives no bits", cure="as in fc1=8/6, or conv1=/3 for weights alone")
         number_of = {part: integer(part, "--layer-bits") if part else None for part in (activation, weight)}
         found.append((pattern, number_of[activation], number_of[weight]))
     return tuple(found)

@@ -7,6 +7,7 @@ from memspike.errors import ProgramError, TrainingError
 from memspike.integer import IntType
 from memspike.network import Grid
 from memspike.pixels import PixelCode
+from memspike.trainer.recipe import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,10 @@ class Bits:
     pixels: PixelCode = field(default=PixelCode(), repr=False)  # part of a training's key only where it is not the default
 
     def __post_init__(self) -> None:
-        named = [("activation", self.activation), ("weight", self.weight), ("image", self.image)]
-        named += [(f"{pattern} ({what})", bits) for pattern, *both in self.overrides for what, bits in zip(("activation", "weight"), both, strict=True)]
-        for name, bits in named:
-            if bits is not None and not 2 <= bits <= 8:
-                raise TrainingError(f"{name} bits must lie between 2 and 8, got {bits}")
+        for name in ("activation", "weight", "image"):
+            object.__setattr__(self, name, _checked(name, getattr(self, name)))
+        overrides = [(pattern, _checked(f"{pattern} (activation)", a), _checked(f"{pattern} (weight)", w)) for pattern, a, w in self.overrides]
+        object.__setattr__(self, "overrides", tuple(overrides))
         for what, default, position in (("activation", self.activation, 1), ("weight", self.weight, 2)):
             overrides = [override[0] for override in self.overrides if override[position] is not None]
             if default is None and overrides:
@@ -65,4 +65,11 @@ class Bits:
         for pattern, *both in self.overrides:
             for what, bits, layers in zip(("activation", "weight"), both, (counted, weighted), strict=True):
                 if bits is not None and not any(fnmatchcase(layer, pattern) for layer in layers):
-                    raise TrainingError(f"no layer with {what} bits is called {pattern!r}", cure=f"layers: {', '.join(layers)}")
+                    raise TrainingError(f"no layer with {what} bits is called {pattern!r}", cure=f"layers: {', '.join(layers) or 'none'}")
+
+
+def _checked(name: str, given: int | None) -> int | None:
+    bits = None if given is None else whole(f"{name} bits", given)
+    if bits is not None and not 2 <= bits <= 8:
+        raise TrainingError(f"{name} bits must lie between 2 and 8, got {bits}")
+    return bits

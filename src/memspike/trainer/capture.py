@@ -13,7 +13,7 @@ from memspike.errors import ModelError
 _NOT_THE_USERS = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
-def capture(model: nn.Module) -> fx.GraphModule:
+def capture(model: nn.Module) -> fx.Graph:
     """The graph of the model as it evaluates images; raises ModelError where torch.fx cannot follow, and for more inputs than the image.
 
     Traced in evaluation, so that branches on `self.training` give what inference does. Every module keeps its own training flag.
@@ -22,8 +22,7 @@ def capture(model: nn.Module) -> fx.GraphModule:
     model.eval()
     try:
         graph = _Tracer().trace(model)
-        graph_module = fx.GraphModule(model, graph).eval()
-    except Exception as error:  # fx runs the user's forward, which may raise anything
+    except (Exception, SystemExit) as error:  # fx runs the user's forward, which may raise anything
         cure = "a feed-forward network is needed: no branches or loops that depend on the image's values"
         raise ModelError(f"torch.fx cannot trace {type(model).__name__}: {error}", where=_source_of_exception(error), cure=cure) from error
     finally:
@@ -34,21 +33,21 @@ def capture(model: nn.Module) -> fx.GraphModule:
         code = type(model).forward.__code__
         where = f"node {inputs[1]}, {code.co_filename}:{code.co_firstlineno}" if inputs else f"{code.co_filename}:{code.co_firstlineno}"
         raise ModelError(f"{type(model).__name__} takes {len(inputs)} inputs; expected one, the image", where=where)
-    return graph_module
+    return graph
 
 
-def measure(graph_module: fx.GraphModule, image_shape: tuple[int, ...]) -> None:
-    """Run two black images through the graph and write into each node's `meta`: `shape` and `storage` of a tensor, `value` of anything else.
+def measure(model: nn.Module, graph: fx.Graph, image_shape: tuple[int, ...]) -> None:
+    """Run two black images through the model's graph and write into each node's `meta`: `shape` and `storage` of a tensor, `value` of anything else.
 
     Two images: what mixes images shows up as a wrong first axis. Nodes of one storage share their memory. Raises ModelError naming the node that fails.
     """
-    modes = [(module, module.training) for module in graph_module.modules()]
-    parameter = next((p for p in graph_module.parameters() if p.is_floating_point()), torch.zeros(()))
+    modes = [(module, module.training) for module in model.modules()]
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     images = torch.zeros(2, *image_shape, device=parameter.device, dtype=parameter.dtype)
-    graph_module.eval()
+    model.eval()
     try:
         with torch.no_grad():
-            _Meter(graph_module, image_shape).run(images)
+            _Meter(model, graph, image_shape).run(images)
     finally:
         for module, training in modes:
             module.training = training
@@ -77,15 +76,16 @@ class _Tracer(fx.Tracer):
 
 
 class _Meter(fx.Interpreter):
-    def __init__(self, graph_module: fx.GraphModule, image_shape: tuple[int, ...]) -> None:
-        super().__init__(graph_module, garbage_collect_values=False)  # memory that is used again would look shared
+    def __init__(self, model: nn.Module, graph: fx.Graph, image_shape: tuple[int, ...]) -> None:
+        # The model itself: a GraphModule has names of its own, and layers may be called `graph` or `code`. Memory that is used again would look shared.
+        super().__init__(model, garbage_collect_values=False, graph=graph)
         self.image_shape = image_shape
 
     def run_node(self, n: fx.Node) -> Any:
         try:
             value = super().run_node(n)
-        except Exception as error:  # whatever a user's own forward raises belongs to its node
-            cure = "the network and the data must agree on channels and size"
+        except (Exception, SystemExit) as error:  # whatever a user's own forward raises belongs to its node
+            cure = "the network and the data must agree on channels and size; any number of images must do, here two"
             raise ModelError(f"fails on an image of {list(self.image_shape)}: {error}", where=where(n), cure=cure) from error
         if isinstance(value, Tensor):
             n.meta["shape"], n.meta["storage"] = tuple(value.shape), value.untyped_storage().data_ptr()

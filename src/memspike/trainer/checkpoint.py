@@ -31,11 +31,11 @@ class Progress:
 class Folder:
     """The checkpoints of one training in one folder; with `path` None nothing is kept.
 
-    `key` says what is being trained (model, data, bits, recipe, seed): a folder that belongs to another key is refused.
+    `key` says what is being trained (model, its first weights, data, bits, recipe, seed): a folder that belongs to another key is refused.
     """
 
-    def __init__(self, path: Path | None, key: str) -> None:
-        self.path = path
+    def __init__(self, path: str | Path | None, key: str) -> None:
+        self.path = None if path is None else Path(path)
         self.key = key
 
     @contextmanager
@@ -89,8 +89,9 @@ class Folder:
             what = error.what if isinstance(error, FileRefused) else "is no checkpoint"
             raise FileRefused(what, where=str(path), cure="delete it to start this part of the training anew") from error
         if about["key"] != self.key:
-            what = "the checkpoint belongs to another training (model, data, bits, recipe or seed differ)"
-            raise TrainingError(what, where=str(path), cure="use another folder, or delete it")
+            what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ)"
+            cure = "use another folder, or delete it; to go on, make the model from the same weights (torch.manual_seed)"
+            raise TrainingError(what, where=str(path), cure=cure)
         tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
         module.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")})
         if optimizer is not None:

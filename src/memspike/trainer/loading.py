@@ -30,18 +30,22 @@ def _import_model(name: str) -> nn.Module:
     sys.path.insert(0, here)
     try:
         made = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # whatever a user's own module raises
+    except (Exception, SystemExit) as error:  # whatever a user's own module raises
         cure = "the module must be importable from here; the part behind ':' names a function or class"
-        raise ModelError(f"cannot import {name!r}: {type(error).__name__}: {error}", cure=cure) from error
+        raise ModelError(f"cannot import {name!r}: {_said(error)}", cure=cure) from error
     finally:
         sys.path.remove(here)
     try:
         model = made() if callable(made) and not isinstance(made, nn.Module) else made
-    except Exception as error:  # whatever a user's own function raises
-        raise ModelError(f"{name!r} raised {type(error).__name__}: {error}", cure="it is called without arguments and returns an nn.Module") from error
+    except (Exception, SystemExit) as error:  # whatever a user's own function raises
+        raise ModelError(f"{name!r} raised {_said(error)}", cure="it is called without arguments and returns an nn.Module") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name!r} gives {type(model).__name__}, expected an nn.Module")
     return model
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from memspike.trainer.noise import DeviceNoise
 from memspike.trainer.roles import check_pixels, pools_of_neurons, score_layer, separate_image, types
 
 FLOAT = Bits(None, None)
+_TAKEN = frozenset(dir(nn.ParameterDict()))  # what it has for itself: its entries are its attributes
 
 
 class Net(nn.Module):
@@ -48,7 +49,8 @@ class Net(nn.Module):
 
     def set_bits(self, bits: Bits) -> None:
         """Change the bits; steps and scales start at 1 and want to be set."""
-        bits.check_overrides([layer.name for layer in self.layers if layer.clips], [layer.name for layer in self.layers if layer.module])
+        counted = [layer.name for layer in self.layers if layer.clips and layer is not self.scores]
+        bits.check_overrides(counted, [layer.name for layer in self.layers if layer.module])
         check_pixels(self.layers, self.groups, bits)
         self.bits = bits
         self.types = types(self.layers, bits)
@@ -319,7 +321,9 @@ def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _key(name: str | None) -> str:
-    return (name or "").replace(".", "/")
+    """The name as a ParameterDict takes it."""
+    key = (name or "").replace("/", "//").replace(".", "/")
+    return f"{key}/" if key in _TAKEN else key
 
 
 def _range(type: IntType) -> tuple[int, int]:

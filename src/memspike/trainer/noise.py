@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspike.chip import Device
+from memspike.errors import TrainingError
 from memspike.physics.device import age, draw_faults, level_conductances, read_noise, write
 from memspike.trainer.layers import Layer
+from memspike.trainer.recipe import whole
 
 _SAMPLES = 1 << 14  # pairs written for each size of weight; a weight's error is one of them, drawn anew in every step
 _NORMALS = 1 << 20  # places in the stock of normal variates where the stretch that an image gets may start
@@ -105,3 +107,8 @@ class Hardening:
     bits_per_cell: int = 4
     epochs: int = 3
     learning_rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epochs", whole("epochs", self.epochs))
+        if self.epochs < 0 or self.bits_per_cell < 1 or not (self.time >= 0 and self.learning_rate > 0):
+            raise TrainingError(f"{self.epochs} epochs at {self.learning_rate}, {self.bits_per_cell} bits per cell after {self.time} s make no sense")

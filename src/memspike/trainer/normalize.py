@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from memspike.errors import ModelError
 from memspike.trainer.layers import Trace
 
+_MOST = 1e6  # of a mean, and of a std either way: what is folded with them must stay a number in single precision, squared and summed
+
 
 def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Module, str]:
     """A copy of `model` that takes pixels in 0..1 instead of `(pixel - mean) / std`, folded into the layers that read the image.
@@ -20,6 +22,9 @@ def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tupl
     channels = trace.input_shape[0]
     if len(mean) != channels or len(std) != channels or not all(math.isfinite(m) for m in mean) or not all(0 < s < math.inf for s in std):
         raise ModelError(f"mean {mean} and std {std} do not fit {channels} channels", cure="give one mean and one positive std per channel")
+    if any(abs(m) > _MOST for m in mean) or not all(1 / _MOST <= s <= _MOST for s in std):
+        cure = f"give those of pixels between 0 and 1; a mean may reach {_MOST:g}, a std from {1 / _MOST:g} to {_MOST:g}"
+        raise ModelError(f"mean {mean} and std {std} are out of range", cure=cure)
     model = copy.deepcopy(model)
     flat = {layer.name for layer in trace.layers if layer.kind == "flatten" and layer.inputs == ("image",)}
     readers = [layer for layer in trace.layers if layer.name not in flat and not flat.union({"image"}).isdisjoint(layer.inputs)]

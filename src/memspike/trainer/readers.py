@@ -35,9 +35,14 @@ def called(node: fx.Node) -> Any:
     return f".{node.target}" if node.op == "call_method" else node.target
 
 
+# What torch's own functions let arguments be called too, as numpy does.
+_ALSO = {"dim": ("axis",), "input": ("x", "a", "x1"), "other": ("x2",)}
+
+
 def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
     """An argument by position or name; what was computed from shapes stands as its value, an activation as its node."""
-    given = node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
+    named = [node.kwargs[also] for also in (name, *_ALSO.get(name, ())) if also in node.kwargs]
+    given = node.args[position] if position < len(node.args) else named[0] if named else default
     return map_arg(given, lambda n: n.meta.get("value", n))
 
 
@@ -195,8 +200,7 @@ def _concat(reading: Reading, node: fx.Node, _: Any) -> str:
 
 
 def _input_shape(node: fx.Node) -> tuple[int, ...]:
-    source = node.args[0] if node.args else node.kwargs["input"]
-    return tuple(source.meta["shape"])  # pyright: ignore
+    return tuple(argument(node, 0, "input", None).meta["shape"])
 
 
 # What may be computed from shapes; on activations only what is in CALLS.

@@ -1,5 +1,6 @@
 """Recipe: how long and how a network is trained, and which parts of the method take part."""
 
+import operator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -7,6 +8,16 @@ from memspike.errors import TrainingError
 
 Precision = Literal["auto", "bf16", "fp32"]
 Regularizer = Literal["neuron_convergence", "l1", "truncated_l1", "none"]
+
+
+def whole(name: str, value: Any) -> int:
+    """The whole number that was given as `name`, numpy's kinds of it too; raises TrainingError for anything else."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TrainingError(f"{name} must be a whole number, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,8 @@ class Recipe:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "convergence_epochs", "finetune_epochs", "batch_size", *["shift"] * (self.shift is not None)):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         for name in ("epochs", "convergence_epochs", "finetune_epochs"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must be zero or more, got {getattr(self, name)}")

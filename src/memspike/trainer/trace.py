@@ -20,12 +20,12 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
 
     Raises ModelError naming the node, its source line and what is supported, for anything that spikes cannot carry.
     """
-    graph_module = capture(model)
-    reader = _Reader(graph_module)
-    for node in graph_module.graph.nodes:
+    graph = capture(model)
+    reader = _Reader(model, graph)
+    for node in graph.nodes:
         reader.check(node)
-    measure(graph_module, input_shape)
-    for node in graph_module.graph.nodes:
+    measure(model, graph, input_shape)
+    for node in graph.nodes:
         reader.read(node)
     layers = simplify(reader.layers, reader.output)
     if not any(layer.module for layer in layers):
@@ -67,9 +67,9 @@ def _conversion(read_as: list[tuple[str, str, str]], read: list[Layer], kept: li
 class _Reader:
     """Reads fx nodes one by one into layers; `values` says which layer holds a node's value."""
 
-    def __init__(self, graph_module: fx.GraphModule) -> None:
-        self.modules = dict(graph_module.named_modules())
-        self.order = {node: position for position, node in enumerate(graph_module.graph.nodes)}
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        self.modules = dict(model.named_modules())
+        self.order = {node: position for position, node in enumerate(graph.nodes)}
         self.layers: list[Layer] = []
         self.values: dict[fx.Node, str] = {}
         self.read_as: list[tuple[str, str, str]] = []
@@ -159,10 +159,11 @@ class _Reader:
 
     def _unique(self, name: str) -> str:
         safe = re.sub(r"[^A-Za-z0-9_.\-]", "_", name)[:150] or "layer"
-        taken = {layer.name for layer in self.layers} | _RESERVED
+        # Neurons have their sum beside them, as <name>.sum.
+        taken = _RESERVED.union(*({layer.name, f"{layer.name}.sum"} for layer in self.layers))
         count = 1
         unique = safe
-        while unique in taken:
+        while not taken.isdisjoint({unique, f"{unique}.sum"}):
             count += 1
             unique = f"{safe}_{count}"
         return unique

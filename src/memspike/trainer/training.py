@@ -15,22 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspike.errors import DataError, ModelError, TrainingError
+from memspike.errors import DataError, ModelError, ProgramError, TrainingError, first_line
+from memspike.integer import IntType
 from memspike.network import QuantizedNetwork
+from memspike.ops import TensorType
 from memspike.pixels import PixelCode
+from memspike.program import Program
 from memspike.trainer import signals, weights
 from memspike.trainer.baselines import direct, dynamic_fixed_point, rounded
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.freeze import freeze
 from memspike.trainer.layers import Trace
+from memspike.trainer.loading import load_model
 from memspike.trainer.loop import Batches, Pull, Stage, Watcher, evaluate, fit, predict
 from memspike.trainer.memory import keep_freed_memory
 from memspike.trainer.models import MODELS
 from memspike.trainer.net import Net
 from memspike.trainer.noise import DeviceNoise, Hardening
 from memspike.trainer.normalize import normalize
-from memspike.trainer.recipe import RECIPES, Recipe
+from memspike.trainer.recipe import RECIPES, Recipe, whole
 from memspike.trainer.trace import trace
 
 _CALIBRATION_IMAGES = 1024
@@ -76,7 +80,7 @@ class Training:
         bits, recipe, seed: what to train for, and how; the same three on the same data give the same network.
         pretrained: state dict to start from; the floating-point stage is then skipped.
         mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
-        folder: where checkpoints go; None keeps none. device: "cpu" or "cuda".
+        folder: where checkpoints go, for a model of the same first weights; None keeps none. device: "cpu" or "cuda".
         compiled: train through torch.compile, which needs a C++ compiler and a minute or more; sums are then rounded in another order.
     """
 
@@ -89,17 +93,19 @@ class Training:
         bits: Bits | None = None,
         recipe: Recipe | None = None,
         seed: int = 0,
-        pretrained: Mapping[str, Tensor] | None = None,
+        pretrained: Mapping[str, Tensor | NDArray[Any]] | None = None,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         device: str = "cpu",
         compiled: bool = False,
         watcher: Watcher | None = None,
     ) -> None:
         self.name = name or type(model).__name__.lower()
-        self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), seed
+        self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), whole("seed", seed)
         self.data, self.device, self.compiled, self.watcher = data, device, compiled, watcher or Silence()
+        _check_name(self.name)
+        _check_seed(self.seed)
         _check_device(device)
         _check_data(data)
         self.pretrained = pretrained is not None
@@ -108,6 +114,7 @@ class Training:
         shape = data.train.images.shape[1:]
         traced = trace(model, shape)
         model = _copy(model)
+        is_from_seed = pretrained is None and _is_from_seed(model, traced, self.seed)
         if pretrained is not None:
             _fill(model, pretrained)
         self.net = Net(model, traced)
@@ -124,7 +131,7 @@ class Training:
         self.net.set_bits(self.bits)  # wrong overrides are refused before hours of training
         self.net.set_bits(Bits(None, None))
         self.batches = self._batches(shape)
-        self.folder = Folder(folder, self._key(model, mean, std))
+        self.folder = Folder(folder, self._key(model, is_from_seed, mean, std))
 
     def floating(self) -> Net:
         """The network in floating point, trained (or as brought along)."""
@@ -256,8 +263,9 @@ class Training:
         chosen = np.random.default_rng([self.seed, 1]).permutation(len(self.data.train.labels))[:_CALIBRATION_IMAGES]
         return self.batches.train_images[torch.from_numpy(np.sort(chosen)).to(self.device)]
 
-    def _key(self, model: nn.Module, *normalization: tuple[float, ...] | None) -> str:
-        shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    def _key(self, model: nn.Module, is_from_seed: bool, *normalization: tuple[float, ...] | None) -> str:
+        state, prepared = model.state_dict(), _prepared(model)
+        shapes = [(name, tuple(value.shape)) for name, value in state.items()]
         about = (
             self.name,
             shapes,
@@ -270,10 +278,11 @@ class Training:
             normalization,
             *["compiled"] * self.compiled,
             *[self.bits.pixels] * (self.bits.pixels != PixelCode()),
+            *[prepared] * bool(prepared),
         )
         digest = hashlib.sha256(repr(about).encode())
-        if self.pretrained:
-            for value in model.state_dict().values():
+        if not is_from_seed:
+            for value in (*state.values(), *(buffer for name, buffer in model.named_buffers() if name not in state)):
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -289,10 +298,10 @@ def train(
     recipe: Recipe | None = None,
     seed: int = 0,
     name: str | None = None,
-    pretrained: Mapping[str, Tensor] | None = None,
+    pretrained: Mapping[str, Tensor | NDArray[Any]] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     device: str = "cpu",
     watcher: Watcher | None = None,
 ) -> QuantizedNetwork:
@@ -306,7 +315,8 @@ def train(
         recipe: None takes the one measured for a reference network, or the default one.
         pretrained: state dict to start from; the floating-point stage is then skipped.
         mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
-        folder: where checkpoints go, from which the same call goes on; None keeps none. device: "cpu" or "cuda".
+        folder: where checkpoints go, from which the same call goes on, if its model has the same first weights; None keeps none.
+        device: "cpu" or "cuda".
 
     `Training` takes the steps one by one, and says of every error when it is raised.
     """
@@ -321,7 +331,27 @@ def train(
 
 def recipe_for(model: nn.Module) -> Recipe:
     """The recipe measured for a reference network, or the default one."""
-    return next((RECIPES[name] for name, kind in MODELS.items() if type(model) is kind), Recipe())
+    return RECIPES.get(_reference(model), Recipe())
+
+
+def _reference(model: nn.Module) -> str:
+    return next((name for name, kind in MODELS.items() if type(model) is kind), "")
+
+
+def _is_from_seed(model: nn.Module, traced: Trace, seed: int) -> bool:
+    """Whether it is a reference network as `load_model` makes it from the seed: the seed then stands for the weights, in older checkpoints too."""
+    if not (name := _reference(model)):
+        return False
+    state = model.state_dict()
+    own = load_model(name, traced.input_shape[0], traced.layers[-1].shape[0], seed).state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in own)
+
+
+def _prepared(model: nn.Module) -> list[Any]:
+    """What the state dict does not say of how the model will be trained, where it is not torch's default."""
+    norms = [(name, norm.eps, norm.momentum) for name, norm in model.named_modules() if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)]
+    own = [norm for norm in norms if norm[1:] != (1e-5, 0.1)]
+    return own + [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -331,28 +361,60 @@ def _copy(model: nn.Module) -> nn.Module:
         raise ModelError(f"{type(model).__name__} cannot be copied: {error}", cure="keep only modules, parameters and plain values in it") from error
 
 
-def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    for name, value in state.items():
-        if value.is_floating_point() and not value.isfinite().all():
+def _fill(model: nn.Module, state: Mapping[str, Tensor | NDArray[Any]]) -> None:
+    tensors = {name: _tensor(name, value) for name, value in state.items()}
+    for name, value in tensors.items():
+        if value.is_floating_point() and not value.float().isfinite().all():
             raise ModelError(f"the weights {name!r} are not all finite numbers", cure="train again with a smaller learning rate, or take an earlier checkpoint")
     try:
-        model.load_state_dict(dict(state))
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(f"the weights do not fit {type(model).__name__}: {error}", cure="bring the state dict of this very model") from error
+
+
+def _tensor(name: str, value: Tensor | NDArray[Any]) -> Tensor:
+    try:
+        return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    except (TypeError, ValueError) as error:
+        what, cure = f"the weights {name!r} are {type(value).__name__}, no tensor", "bring a state dict: names to tensors, or to numpy arrays"
+        raise ModelError(what, cure=cure) from error
 
 
 @torch.no_grad()
 def _check_same(net: Net, model: nn.Module, traced: Trace) -> None:
     """The layers that were read must compute what the model does: the last defence against what torch.fx does not see."""
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, *traced.input_shape), dtype=np.uint8))
-    wanted, found = model.eval()(images.float() / 255), net.eval()(images)
+    found = net.eval()(images)
     if traced.final:
         found = getattr(F, traced.final)(found, 1)
+    cure = "take the number of images from the batch, as x.flatten(1) and x.view(x.size(0), -1) do"
+    try:
+        wanted = model.eval()(images.float() / 255)
+    except (Exception, SystemExit) as error:  # whatever a user's own forward raises
+        what = f"{type(model).__name__} gives scores for two images at once, but not for {len(images)}: {first_line(error)}"
+        raise ModelError(what, cure=cure) from error
+    if wanted.shape != found.shape:
+        raise ModelError(f"{type(model).__name__} gives scores {list(wanted.shape)} for {len(images)} images", cure=cure)
     if not wanted.isfinite().all():
         raise ModelError(f"{type(model).__name__} gives scores that are not finite numbers", cure="initialise it with smaller weights")
     if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
         what = f"{type(model).__name__} computes something else than the layers torch.fx has seen: {found[0, 0]:.4g} where it gives {wanted[0, 0]:.4g}"
         raise ModelError(what, cure="write its forward with modules and calls that change nothing outside their result")
+
+
+def _check_name(name: str) -> None:
+    """Whether programs may be called so, that of the longest-named baseline too: they alone say what is a name."""
+    try:
+        for each in (name, f"{name}-dynamic-fixed-point-8"):
+            Program(each, "image", TensorType((1,), IntType(1)), (), "image")
+    except ProgramError as error:
+        cure = "pass another as name=; from the command line it is the module and function that --model names"
+        raise TrainingError(error.what, cure=cure) from error
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise TrainingError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
 
 
 def _check_device(device: str) -> None:
