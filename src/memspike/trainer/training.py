@@ -3,65 +3,35 @@
 import copy
 import functools
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from memspike.errors import DataError, ModelError, ProgramError, TrainingError, first_line
-from memspike.integer import IntType
+from memspike.errors import TrainingError
 from memspike.network import QuantizedNetwork
-from memspike.ops import TensorType
 from memspike.pixels import PixelCode
-from memspike.program import Program
-from memspike.trainer import signals, weights
+from memspike.trainer import origin, signals, weights
 from memspike.trainer.baselines import direct, dynamic_fixed_point, rounded
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
+from memspike.trainer.data import Data, check_data
 from memspike.trainer.freeze import freeze
-from memspike.trainer.layers import Trace
-from memspike.trainer.loading import load_model
 from memspike.trainer.loop import Batches, Pull, Stage, Watcher, evaluate, fit, predict
 from memspike.trainer.memory import keep_freed_memory
-from memspike.trainer.models import MODELS
 from memspike.trainer.net import Net
 from memspike.trainer.noise import DeviceNoise, Hardening
 from memspike.trainer.normalize import normalize
-from memspike.trainer.recipe import RECIPES, Recipe, whole
+from memspike.trainer.recipe import Recipe, whole
+from memspike.trainer.refusals import check_device, check_name, check_same, check_scores, check_seed
 from memspike.trainer.trace import trace
 
 _CALIBRATION_IMAGES = 1024
-
-
-class Split(Protocol):
-    """Images uint8 `[n, channels, height, width]` and labels int64 `[n]`."""
-
-    @property
-    def images(self) -> NDArray[np.uint8]: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-
-
-class Data(Protocol):
-    """What is trained on: `train` and `test`, and `digest`, which tells one data set from another."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def train(self) -> Split: ...
-    @property
-    def test(self) -> Split: ...
 
 
 class Silence:
@@ -104,21 +74,21 @@ class Training:
         self.name = name or type(model).__name__.lower()
         self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), whole("seed", seed)
         self.data, self.device, self.compiled, self.watcher = data, device, compiled, watcher or Silence()
-        _check_name(self.name)
-        _check_seed(self.seed)
-        _check_device(device)
-        _check_data(data)
+        check_name(self.name)
+        check_seed(self.seed)
+        check_device(device)
+        check_data(data)
         self.pretrained = pretrained is not None
         self.progress = Progress()
         self.notes: dict[str, Any] = {}
         shape = data.train.images.shape[1:]
         traced = trace(model, shape)
-        model = _copy(model)
-        is_from_seed = pretrained is None and _is_from_seed(model, traced, self.seed)
+        model = origin.copied(model)
+        is_from_seed = pretrained is None and origin.is_from_seed(model, traced, self.seed)
         if pretrained is not None:
-            _fill(model, pretrained)
+            origin.fill(model, pretrained)
         self.net = Net(model, traced)
-        _check_same(self.net, model, traced)
+        check_same(self.net, model, traced)
         if (mean is None) != (std is None):
             raise TrainingError("mean and std belong together, got one of them", cure="give both --mean and --std, or neither")
         if mean is not None and std is not None:
@@ -127,7 +97,7 @@ class Training:
         keep_freed_memory()
         self.net.is_mixed = _is_mixed(self.recipe.precision, device)
         self.net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        _check_scores(self.net, data)
+        check_scores(self.net, data)
         self.net.set_bits(self.bits)  # wrong overrides are refused before hours of training
         self.net.set_bits(Bits(None, None))
         self.batches = self._batches(shape)
@@ -252,6 +222,13 @@ class Training:
     def _fit(self, net: Net, stage: Stage) -> None:
         fit(net, stage, self.batches, self.folder, self.progress, self.watcher, compiled=self.compiled)
 
+    def _key(self, model: nn.Module, is_from_seed: bool, *normalization: tuple[float, ...] | None) -> str:
+        shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+        about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained, normalization)
+        # What came later counts only where it is used, so that older folders still go on.
+        later = (*["compiled"] * self.compiled, *[self.bits.pixels] * (self.bits.pixels != PixelCode()))
+        return origin.key(model, (*about, *later), is_from_seed=is_from_seed)
+
     def _batches(self, shape: tuple[int, ...]) -> Batches:
         shift = self.recipe.shift if self.recipe.shift is not None else -(-shape[-1] // 16)
         arrays = (self.data.train.images, self.data.train.labels, self.data.test.images, self.data.test.labels)
@@ -262,29 +239,6 @@ class Training:
     def _calibration_images(self) -> Tensor:
         chosen = np.random.default_rng([self.seed, 1]).permutation(len(self.data.train.labels))[:_CALIBRATION_IMAGES]
         return self.batches.train_images[torch.from_numpy(np.sort(chosen)).to(self.device)]
-
-    def _key(self, model: nn.Module, is_from_seed: bool, *normalization: tuple[float, ...] | None) -> str:
-        state, prepared = model.state_dict(), _prepared(model)
-        shapes = [(name, tuple(value.shape)) for name, value in state.items()]
-        about = (
-            self.name,
-            shapes,
-            self.net.layers,
-            self.data.digest,
-            self.bits,
-            self.recipe,
-            self.seed,
-            self.pretrained,
-            normalization,
-            *["compiled"] * self.compiled,
-            *[self.bits.pixels] * (self.bits.pixels != PixelCode()),
-            *[prepared] * bool(prepared),
-        )
-        digest = hashlib.sha256(repr(about).encode())
-        if not is_from_seed:
-            for value in (*state.values(), *(buffer for name, buffer in model.named_buffers() if name not in state)):
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
 
 
 def train(
@@ -323,106 +277,10 @@ def train(
     if bits is not None and (weight_bits, activation_bits, image_bits) != (4, 4, None):
         raise TrainingError("bits are given twice", cure="give bits=Bits(...) alone, or weight_bits, activation_bits and image_bits")
     training = Training(
-        model, data, name=name, bits=bits or Bits(activation_bits, weight_bits, image_bits), recipe=recipe or recipe_for(model), seed=seed,
+        model, data, name=name, bits=bits or Bits(activation_bits, weight_bits, image_bits), recipe=recipe or origin.recipe_for(model), seed=seed,
         pretrained=pretrained, mean=mean, std=std, folder=folder, device=device, watcher=watcher,
     )  # fmt: skip
     return training.freeze(training.counts(training.floating()))
-
-
-def recipe_for(model: nn.Module) -> Recipe:
-    """The recipe measured for a reference network, or the default one."""
-    return RECIPES.get(_reference(model), Recipe())
-
-
-def _reference(model: nn.Module) -> str:
-    return next((name for name, kind in MODELS.items() if type(model) is kind), "")
-
-
-def _is_from_seed(model: nn.Module, traced: Trace, seed: int) -> bool:
-    """Whether it is a reference network as `load_model` makes it from the seed: the seed then stands for the weights, in older checkpoints too."""
-    if not (name := _reference(model)):
-        return False
-    state = model.state_dict()
-    own = load_model(name, traced.input_shape[0], traced.layers[-1].shape[0], seed).state_dict()
-    return own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in own)
-
-
-def _prepared(model: nn.Module) -> list[Any]:
-    """What the state dict does not say of how the model will be trained, where it is not torch's default."""
-    norms = [(name, norm.eps, norm.momentum) for name, norm in model.named_modules() if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)]
-    own = [norm for norm in norms if norm[1:] != (1e-5, 0.1)]
-    return own + [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).float().cpu()
-    except Exception as error:  # whatever a user's own attributes raise
-        raise ModelError(f"{type(model).__name__} cannot be copied: {error}", cure="keep only modules, parameters and plain values in it") from error
-
-
-def _fill(model: nn.Module, state: Mapping[str, Tensor | NDArray[Any]]) -> None:
-    tensors = {name: _tensor(name, value) for name, value in state.items()}
-    for name, value in tensors.items():
-        if value.is_floating_point() and not value.float().isfinite().all():
-            raise ModelError(f"the weights {name!r} are not all finite numbers", cure="train again with a smaller learning rate, or take an earlier checkpoint")
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(f"the weights do not fit {type(model).__name__}: {error}", cure="bring the state dict of this very model") from error
-
-
-def _tensor(name: str, value: Tensor | NDArray[Any]) -> Tensor:
-    try:
-        return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
-    except (TypeError, ValueError) as error:
-        what, cure = f"the weights {name!r} are {type(value).__name__}, no tensor", "bring a state dict: names to tensors, or to numpy arrays"
-        raise ModelError(what, cure=cure) from error
-
-
-@torch.no_grad()
-def _check_same(net: Net, model: nn.Module, traced: Trace) -> None:
-    """The layers that were read must compute what the model does: the last defence against what torch.fx does not see."""
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, *traced.input_shape), dtype=np.uint8))
-    found = net.eval()(images)
-    if traced.final:
-        found = getattr(F, traced.final)(found, 1)
-    cure = "take the number of images from the batch, as x.flatten(1) and x.view(x.size(0), -1) do"
-    try:
-        wanted = model.eval()(images.float() / 255)
-    except (Exception, SystemExit) as error:  # whatever a user's own forward raises
-        what = f"{type(model).__name__} gives scores for two images at once, but not for {len(images)}: {first_line(error)}"
-        raise ModelError(what, cure=cure) from error
-    if wanted.shape != found.shape:
-        raise ModelError(f"{type(model).__name__} gives scores {list(wanted.shape)} for {len(images)} images", cure=cure)
-    if not wanted.isfinite().all():
-        raise ModelError(f"{type(model).__name__} gives scores that are not finite numbers", cure="initialise it with smaller weights")
-    if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
-        what = f"{type(model).__name__} computes something else than the layers torch.fx has seen: {found[0, 0]:.4g} where it gives {wanted[0, 0]:.4g}"
-        raise ModelError(what, cure="write its forward with modules and calls that change nothing outside their result")
-
-
-def _check_name(name: str) -> None:
-    """Whether programs may be called so, that of the longest-named baseline too: they alone say what is a name."""
-    try:
-        for each in (name, f"{name}-dynamic-fixed-point-8"):
-            Program(each, "image", TensorType((1,), IntType(1)), (), "image")
-    except ProgramError as error:
-        cure = "pass another as name=; from the command line it is the module and function that --model names"
-        raise TrainingError(error.what, cure=cure) from error
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**63:
-        raise TrainingError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
-
-
-def _check_device(device: str) -> None:
-    kind, _, index = device.partition(":")
-    if not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", device):
-        raise TrainingError(f"no device {device!r}", cure="devices: cpu, cuda")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise TrainingError("torch finds no CUDA device here", cure="use --device cpu; `memspike doctor` shows what torch can use")
 
 
 def _is_mixed(precision: str, device: str) -> bool:
@@ -430,17 +288,3 @@ def _is_mixed(precision: str, device: str) -> bool:
     if precision == "auto":
         return torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
     return precision == "bf16"
-
-
-def _check_data(data: Data) -> None:
-    for split, images, labels in (("train", data.train.images, data.train.labels), ("test", data.test.images, data.test.labels)):
-        if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or labels.shape != images.shape[:1]:
-            what = f"images {images.dtype} {list(images.shape)} and labels {list(labels.shape)}; expected uint8 [n, channels, height, width] and [n], n above 0"
-            raise DataError(what, where=f"{data.name}, {split}")
-
-
-def _check_scores(net: Net, data: Data) -> None:
-    classes = int(data.train.labels.max()) + 1
-    scores = net.layers[-1].shape[0]
-    if scores < classes:
-        raise ModelError(f"the network gives {scores} scores, {data.name} has {classes} classes", cure="match the last layer to the data")
