@@ -51,8 +51,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["simulate", "mapping.safetensors", "--fidelity", "spike", "--limit", "20", "--raster", "conv1", "--save", "spike.npz", "--json"],
         ["estimate", "mapping.safetensors", "spike.npz", "--save", "cost.json"],
     ):
-        done = memspike(*words, cwd=folder)
-        assert done.returncode == 0, f"{words}: {done.stderr}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            done = CliRunner().invoke(cli.app, words)
+        assert done.exit_code == 0, f"{words}: {done.stderr} {done.exception}"
         (folder / f"{words[0]}-{words[1]}.out").write_text(done.stdout)
     return folder
 
@@ -237,22 +239,19 @@ def test_chips_lists_what_ships() -> None:
     assert "fitted" in shown
 
 
-def test_an_interrupted_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_to_the_same_network(here: Callable[..., Done], tmp_path: Path) -> None:
     """kill -9 in the middle; the same command ends in the very file that an unbroken one writes."""
-    words = ["train", "--out", "net.safetensors", "--epochs", "2", "--convergence-epochs", "0", "--finetune-epochs", "1"]
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    unbroken.mkdir()
-    broken.mkdir()
-    assert memspike(*words, cwd=unbroken).returncode == 0
-    process = subprocess.Popen([sys.executable, "-m", "memspike", *words], cwd=broken, stderr=subprocess.PIPE, text=True)
+    unbroken, broken = (["train", "--out", f"{name}.safetensors", "--epochs", "2", "--convergence-epochs", "0", "--finetune-epochs", "1"] for name in "ab")
+    assert here(*unbroken).returncode == 0
+    process = subprocess.Popen([sys.executable, "-m", "memspike", *broken], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     while "epoch   1/2" not in process.stderr.readline():
         pass
     process.kill()
     process.wait()
-    assert not (broken / "net.safetensors").exists()
-    assert memspike(*words, cwd=broken).returncode == 0
-    assert (broken / "net.safetensors").read_bytes() == (unbroken / "net.safetensors").read_bytes()
+    assert not (tmp_path / "b.safetensors").exists() and (tmp_path / "b.safetensors.training" / "float.safetensors").exists()
+    assert here(*broken).returncode == 0
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -77,7 +77,7 @@ class Recipe:
 
 # What suits the reference networks; anything else starts from Recipe().
 RECIPES: dict[str, Recipe] = {
-    "digits_net": Recipe(epochs=60, convergence_epochs=8, finetune_epochs=40, batch_size=64),
+    "digits_net": Recipe(epochs=30, convergence_epochs=4, finetune_epochs=20, batch_size=64),
     "lenet": Recipe(),
     "alexnet_cifar": Recipe(epochs=30, finetune_epochs=14, flip=True),
     "resnet20": Recipe(epochs=40, finetune_epochs=14, flip=True),
