@@ -247,7 +247,7 @@ class Floating:
     def __init__(self, network: str, seed: int, data: datasets.Dataset, runs: Path, device: str) -> None:
         self.network, self.seed, self.data, self.device = network, seed, data, device
         self.folder = runs / f"{network}-{seed}"
-        training = self._training(RECIPES[network], Bits(), self.folder / "float", None)
+        training = self.training(RECIPES[network], Bits(), self.folder / "float", None)
         with self._one_of_many():
             self.net = training.floating()
         self.accuracy = float(training.notes["accuracy_fp32"])
@@ -256,12 +256,12 @@ class Floating:
 
     def row(self, table: str, method: Method, bits: int) -> tuple[Row, Program | None]:
         """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
-        started, build = time.monotonic(), _version()
+        started, version_now = time.monotonic(), build()
         recipe, chosen = method.recipe(self.network), method.bits(bits)
         if method.fit and chosen.image_type is not None:
             chosen = replace(chosen, pixels=chosen.pixels.fitted(self.data.train.images, chosen.image_type))
         folder = self.folder / method.folder(bits)
-        training = self._training(recipe, chosen, folder, self.state)
+        training = self.training(recipe, chosen, folder, self.state)
         training.floating()
         epochs, changed = method.epochs(self.network), ""
         if method.kind == "dynamic_fixed_point":
@@ -278,7 +278,7 @@ class Floating:
         row = Row(
             table, self.network, self.data.name, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), _image_bits(frozen, chosen), method.name,
             self.seed, epochs, self.accuracy, self.control(epochs), float(right.mean()), changed, int((right & ~was_right).sum()),
-            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), build,
+            int((was_right & ~right).sum()), time.monotonic() - started, str(training.all_notes()["precision"]), _device(self.device), version_now,
             program.digest() if program else "",
         )  # fmt: skip
         return row, program
@@ -288,7 +288,7 @@ class Floating:
         if epochs == 0:
             return self.accuracy
         recipe = replace(RECIPES[self.network], finetune_epochs=epochs, regularizer="none")
-        training = self._training(recipe, Bits(), self.folder / f"control-{epochs}", self.state)
+        training = self.training(recipe, Bits(), self.folder / f"control-{epochs}", self.state)
         with self._one_of_many():
             training.control(training.floating())
         return float(training.notes["accuracy_fp32_control"])
@@ -302,7 +302,8 @@ class Floating:
         counts = program.count_pixels(self.data.test.images)
         return simulate(map_program(program, _boundless()), counts).predictions
 
-    def _training(self, recipe: Recipe, bits: Bits, folder: Path, state: dict[str, torch.Tensor] | None) -> Training:
+    def training(self, recipe: Recipe, bits: Bits, folder: Path, state: dict[str, torch.Tensor] | None) -> Training:
+        """This network's training from `state`, or from its first weights."""
         channels, classes = self.data.train.images.shape[1], len(self.data.classes)
         model = load_model(self.network, channels, classes, self.seed)
         return Training(
@@ -347,10 +348,10 @@ def table_lines(rows: Sequence[Row], aims: Aims) -> list[str]:
             f"{first.activation_bits} / {first.weight_bits}",
             first.method,
             len(members),
-            *(_spread([100 * getattr(row, name) for row in members]) for name in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program")),
-            _spread(losses),
+            *(spread([100 * getattr(row, name) for row in members]) for name in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program")),
+            spread(losses),
             *[_goal(losses, aims.goals.get(place))] * bool(aims.goals),
-            _spread(plain) + (f" (goal {_goal(plain, aims.plain_goals[place])})" if place in aims.plain_goals else ""),
+            spread(plain) + (f" (goal {_goal(plain, aims.plain_goals[place])})" if place in aims.plain_goals else ""),
             f"{sum(row.won for row in members)} : {sum(row.lost for row in members)}",
             changed,
             *[aims.paper.get(place, "-")] * bool(aims.paper),
@@ -380,10 +381,10 @@ def _ahead(rows: Sequence[Row], theirs: Sequence[Row], aims: Aims) -> str:
     points = [100 * (row.accuracy_program - before[row.seed]) for row in ours]
     missed = theirs[0].method in aims.beats and bool(points) and statistics.mean(points) < -1e-4
     fewer = f" ({len(points)} seed{'s' * (len(points) > 1)})" if len(points) < len(theirs) else ""
-    return f"{_spread(points)}{fewer}{', behind' * missed}" if points else "-"
+    return f"{spread(points)}{fewer}{', behind' * missed}" if points else "-"
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     mean = round(statistics.mean(values), 2) + 0.0  # no minus before nothing
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
@@ -417,7 +418,7 @@ def _device(device: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _version() -> str:
+def build() -> str:
     """The version of memspike, and in a repository the last commit that changed the package, with a mark where it was changed since."""
     package = Path(__file__).parents[1] / "src"
     try:

@@ -1,0 +1,128 @@
+"""What a 4-bit network costs on a chip, beside itself in 8-bit dynamic fixed point on the same chip: the paper's three ratios, seed by seed.
+
+Run: python experiments/on_chip.py [--networks lenet] [--seeds 5] [--images 64]
+Networks are table 4's, the default recipe at 4 bits (trained here if the checkpoints of that table are not there); both designs take real spikes of the
+first test images. A network taller than the chips stack tiles for gets as many as it needs (column stacked_tiles). Finished rows are skipped. They go
+to results/on_chip.csv; means over seeds are printed beside the paper's figures.
+"""
+
+import argparse
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from rich.console import Console
+from rich.table import Table
+from rows import DATA, SEEDS, TITLES, Floating, Method, build, load_data, spread
+
+import memspike as ms
+from memspike.cost import Cost
+from memspike.files import write_text
+from memspike.mapping import Mapping
+from memspike.ops import Conv2d, Dense
+from memspike.program import Program
+from memspike.reporter.paper import CITATION, RATIO
+
+RESULTS = Path(__file__).parent / "results" / "on_chip.csv"
+CHIPS = ("predictive", "liu2018")
+OURS = Method("default recipe")
+BITS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["lenet"], choices=list(DATA))
+    parser.add_argument("--seeds", nargs="+", type=int, help="which (default: the first 5 on MNIST, 3 on CIFAR-10)")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where table 4 keeps its checkpoints")
+    parser.add_argument("--images", type=int, default=64)
+    asked = parser.parse_args()
+    for network in asked.networks:
+        for seed in asked.seeds or range(SEEDS[network]):
+            if {(row["network"], row["seed"]) for row in read()}.isdisjoint({(network, str(seed))}):
+                local, hub = DATA[network]
+                floating = Floating(network, seed, load_data(asked.data / local, hub), asked.runs, "cpu")
+                add(measure(floating, *programs(floating), asked.images), asked.runs)
+    show(read())
+
+
+def programs(floating: Floating) -> tuple[Program, Program]:
+    """The network in counts, and in 8-bit dynamic fixed point, both from the same floating-point weights."""
+    training = floating.training(OURS.recipe(floating.network), OURS.bits(BITS), floating.folder / OURS.folder(BITS), floating.state)
+    ours = training.freeze(training.counts(training.floating()))
+    return ms.compile(ours), ms.compile(training.baselines(floating.net)[1])
+
+
+def measure(floating: Floating, ours: Program, theirs: Program, num_images: int) -> Iterator[dict[str, Any]]:
+    """A row for each chip."""
+    for name in CHIPS:
+        chip = _wide_enough(ms.load_chip(name), ours)
+        (our_mapping, our_cost), (their_mapping, their_cost) = (_cost(floating, program, chip, num_images) for program in (ours, theirs))
+        yield {
+            "network": floating.network, "seed": floating.seed, "bits": BITS, "chip": name, "stacked_tiles": chip.max_stacked_tiles,
+            "num_images": num_images,
+            "speedup": f"{their_cost.latency / our_cost.latency:.4f}", "throughput": f"{our_cost.throughput / their_cost.throughput:.4f}",
+            "energy_saving": f"{1 - our_cost.energy / their_cost.energy:.4f}", "area_saving": f"{1 - our_cost.area / their_cost.area:.4f}",
+            **_figures("", our_mapping, our_cost), **_figures("baseline_", their_mapping, their_cost),
+            "program_digest": ours.digest(), "baseline_digest": theirs.digest(), "chip_digest": chip.digest(), "version": build(),
+        }  # fmt: skip
+
+
+def _wide_enough(chip: ms.Chip, program: Program) -> ms.Chip:
+    """The chip with as many tiles on one integrator as the program's tallest matrix needs; 32 are assumed as they are, and LeNet needs no more."""
+    rows = max(math.prod(op.weight.shape[1:]) for op in program.ops if isinstance(op, Conv2d | Dense))
+    return replace(chip, max_stacked_tiles=max(chip.max_stacked_tiles, math.ceil(rows / chip.crossbar.rows)))
+
+
+def _cost(floating: Floating, program: Program, chip: ms.Chip, num_images: int) -> tuple[Mapping, Cost]:
+    mapping = ms.map(program, chip)
+    return mapping, ms.estimate(mapping, ms.simulate(mapping, program.count_pixels(floating.data.test.images[:num_images]), fidelity="spike"))
+
+
+def _figures(of: str, mapping: Mapping, cost: Cost) -> dict[str, str]:
+    figures = {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
+    return {**{f"{of}{name}": f"{value:.6g}" for name, value in figures.items()}, f"{of}crossbars": str(mapping.num_crossbars)}
+
+
+def read() -> list[dict[str, str]]:
+    """The finished rows."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add(rows: Iterator[dict[str, Any]], runs: Path) -> None:
+    """Write more rows, in an order that does not depend on when they were finished; whole or not at all."""
+    made = [{name: str(value) for name, value in row.items()} for row in rows]
+    with FileLock(runs / "on_chip.lock"):
+        every = sorted([*read(), *made], key=lambda row: (row["network"], row["chip"], row["seed"]))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(made[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(every)
+        write_text(RESULTS, text.getvalue())
+
+
+def show(rows: list[dict[str, str]]) -> None:
+    """Means over seeds, beside the paper's."""
+    table = Table("network", "chip", "tiles stacked", "seeds", "speed-up", "throughput gain", "energy saving", "area saving", box=None)
+    for network, chip in dict.fromkeys((row["network"], row["chip"]) for row in rows):
+        found = [row for row in rows if (row["network"], row["chip"]) == (network, chip)]
+        factors = [f"{spread([float(row[name]) for row in found])}x" for name in ("speedup", "throughput")]
+        shares = [f"{spread([100 * float(row[name]) for row in found])} %" for name in ("energy_saving", "area_saving")]
+        table.add_row(TITLES[network], chip, found[0]["stacked_tiles"], str(len(found)), *factors, *shares)
+    paper = (f"> {RATIO.speedup}x", "-", f"{100 * RATIO.energy_saving:g} %", f"{100 * RATIO.area_saving:g} %")
+    table.add_row("paper", "", "", "", *paper)
+    Console(width=140).print(table)
+    Console(width=140).print(f"Paper: {CITATION}.", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
