@@ -2,17 +2,14 @@
 
 Run: python experiments/on_chip.py [--networks lenet] [--seeds 5] [--images 64]
 Networks are table 4's, the default recipe at 4 bits (trained here if the checkpoints of that table are not there); both designs take real spikes of the
-first test images. A network taller than the chips stack tiles for gets as many as it needs (column stacked_tiles). Finished rows are skipped. They go
-to results/on_chip.csv; means over seeds are printed beside the paper's figures.
+first test images. Finished rows are skipped. They go to results/on_chip.csv; means over seeds are printed beside the paper's figures.
 """
 
 import argparse
 import csv
 import io
-import math
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ import memspike as ms
 from memspike.cost import Cost
 from memspike.files import write_text
 from memspike.mapping import Mapping
-from memspike.ops import Conv2d, Dense
 from memspike.program import Program
 from memspike.reporter.paper import CITATION, RATIO
 
@@ -62,22 +58,15 @@ def programs(floating: Floating) -> tuple[Program, Program]:
 def measure(floating: Floating, ours: Program, theirs: Program, num_images: int) -> Iterator[dict[str, Any]]:
     """A row for each chip."""
     for name in CHIPS:
-        chip = _wide_enough(ms.load_chip(name), ours)
+        chip = ms.load_chip(name)
         (our_mapping, our_cost), (their_mapping, their_cost) = (_cost(floating, program, chip, num_images) for program in (ours, theirs))
         yield {
-            "network": floating.network, "seed": floating.seed, "bits": BITS, "chip": name, "stacked_tiles": chip.max_stacked_tiles,
-            "num_images": num_images,
+            "network": floating.network, "seed": floating.seed, "bits": BITS, "chip": name, "num_images": num_images,
             "speedup": f"{their_cost.latency / our_cost.latency:.4f}", "throughput": f"{our_cost.throughput / their_cost.throughput:.4f}",
             "energy_saving": f"{1 - our_cost.energy / their_cost.energy:.4f}", "area_saving": f"{1 - our_cost.area / their_cost.area:.4f}",
             **_figures("", our_mapping, our_cost), **_figures("baseline_", their_mapping, their_cost),
             "program_digest": ours.digest(), "baseline_digest": theirs.digest(), "chip_digest": chip.digest(), "version": build(),
         }  # fmt: skip
-
-
-def _wide_enough(chip: ms.Chip, program: Program) -> ms.Chip:
-    """The chip with as many tiles on one integrator as the program's tallest matrix needs; 32 are assumed as they are, and LeNet needs no more."""
-    rows = max(math.prod(op.weight.shape[1:]) for op in program.ops if isinstance(op, Conv2d | Dense))
-    return replace(chip, max_stacked_tiles=max(chip.max_stacked_tiles, math.ceil(rows / chip.crossbar.rows)))
 
 
 def _cost(floating: Floating, program: Program, chip: ms.Chip, num_images: int) -> tuple[Mapping, Cost]:
@@ -112,14 +101,14 @@ def add(rows: Iterator[dict[str, Any]], runs: Path) -> None:
 
 def show(rows: list[dict[str, str]]) -> None:
     """Means over seeds, beside the paper's."""
-    table = Table("network", "chip", "tiles stacked", "seeds", "speed-up", "throughput gain", "energy saving", "area saving", box=None)
+    table = Table("network", "chip", "seeds", "speed-up", "throughput gain", "energy saving", "area saving", box=None)
     for network, chip in dict.fromkeys((row["network"], row["chip"]) for row in rows):
         found = [row for row in rows if (row["network"], row["chip"]) == (network, chip)]
         factors = [f"{spread([float(row[name]) for row in found])}x" for name in ("speedup", "throughput")]
         shares = [f"{spread([100 * float(row[name]) for row in found])} %" for name in ("energy_saving", "area_saving")]
-        table.add_row(TITLES[network], chip, found[0]["stacked_tiles"], str(len(found)), *factors, *shares)
+        table.add_row(TITLES[network], chip, str(len(found)), *factors, *shares)
     paper = (f"> {RATIO.speedup}x", "-", f"{100 * RATIO.energy_saving:g} %", f"{100 * RATIO.area_saving:g} %")
-    table.add_row("paper", "", "", "", *paper)
+    table.add_row("paper", "", "", *paper)
     Console(width=140).print(table)
     Console(width=140).print(f"Paper: {CITATION}.", highlight=False)
 

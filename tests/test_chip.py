@@ -163,7 +163,7 @@ def test_a_chip_that_comes_with_memspike(name):
     assert name in chip_names()
     chip = load_chip(name)
     assert isinstance(chip, Chip) and chip.name == name and all(isinstance(part, Component) for part in chip.components)
-    assert (chip.crossbar.rows, chip.crossbar.columns, chip.max_stacked_tiles) == (32, 32, 32)
+    assert (chip.crossbar.rows, chip.crossbar.columns, chip.max_stacked_tiles) == (32, 32, 64)
     for path, quantity in chip.quantities().items():
         assert quantity.unit == UNITS.get(path.split(".")[-1], "J"), path
         assert (quantity.standing == "assumed") == quantity.source.startswith("assumed: "), path

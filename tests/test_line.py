@@ -90,7 +90,7 @@ def test_a_finished_run_is_not_overwritten(finished: tuple[Path, line.Run]) -> N
 
 def test_a_chip_that_is_too_small_is_refused_before_the_training(tmp_path: Path) -> None:
     text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
-    (tmp_path / "small.toml").write_text(text.replace("max_stacked_tiles = 32", "max_stacked_tiles = 2").replace('name = "predictive"', 'name = "small"'))
+    (tmp_path / "small.toml").write_text(text.replace("max_stacked_tiles = 64", "max_stacked_tiles = 2").replace('name = "predictive"', 'name = "small"'))
     with pytest.raises(MappingError, match="conv2.sum"):
         line.run(line.Order(also=(str(tmp_path / "small.toml"),)), tmp_path / "run", Silence())
     assert not (tmp_path / "run" / "training").exists()

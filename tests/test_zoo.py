@@ -1,26 +1,18 @@
 """Programs that come along: found by name, with their provenance, and as accurate as they say."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from memspike import datasets, zoo
-from memspike.chip import Chip
 from memspike.errors import FileRefused
 from memspike.mapper import map as map_program
 from memspike.simulator import simulate
-from memspike.storage import load_chip, save
+from memspike.storage import chip_names, load_chip, save
 
 DATA = Path(os.environ.get("MEMSPIKE_DATA") or Path(__file__).parents[2] / "shared" / "data")
-
-
-def boundless() -> Chip:
-    """A chip on which any network fits."""
-    chip = load_chip("predictive")
-    return replace(chip, crossbar=replace(chip.crossbar, rows=4096, columns=4096))
 
 
 @pytest.mark.parametrize("name", zoo.program_names())
@@ -33,13 +25,18 @@ def test_a_program_says_where_it_comes_from(name: str) -> None:
     assert 0.8 < about["accuracy_program"] <= 1 and about["changed_predictions"] == "0"
 
 
+@pytest.mark.parametrize("chip", chip_names())
+def test_what_comes_along_fits_together(chip: str) -> None:
+    assert all(map_program(zoo.load_program(name), load_chip(chip)).num_crossbars for name in zoo.program_names())
+
+
 @pytest.mark.parametrize("name", zoo.program_names())
 def test_engines_equal_the_program(name: str) -> None:
     program = zoo.load_program(name)
     images = np.random.default_rng(0).integers(0, 16, (4, *program.input_type.shape))
     meant = program.evaluate(images)
     for fidelity in ("ideal", "spike"):
-        np.testing.assert_array_equal(simulate(map_program(program, boundless()), images, fidelity=fidelity).outputs, meant)
+        np.testing.assert_array_equal(simulate(map_program(program, load_chip("predictive")), images, fidelity=fidelity).outputs, meant)
 
 
 @pytest.mark.parametrize("name", zoo.program_names())
@@ -52,7 +49,7 @@ def test_a_program_is_as_accurate_as_it_says(name: str) -> None:
     if data.digest != program.notes["data"]["digest"]:
         pytest.skip(f"{folder} holds other images than {name} was trained on")
     images = program.count_pixels(data.test.images)
-    mapping = map_program(program, boundless())
+    mapping = map_program(program, load_chip("predictive"))
     found = simulate(mapping, images)
     assert found.accuracy(data.test.labels) == pytest.approx(program.notes["zoo"]["accuracy_program"], abs=1e-9)
     some = images if name.startswith("lenet") else images[:200]
