@@ -126,3 +126,24 @@ def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
     show = imported("show_tables")
     figures = [path for network in show.TITLES if (path := show.DOCS / "figures" / f"{network}.svg").exists()]
     assert show.PAGE.read_text(encoding="utf-8") == show.page(figures), "python experiments/show_tables.py writes it anew"
+
+
+def test_designs_are_set_beside_each_other_on_every_chip(
+    imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each chip, whose ratios are those of its own costs; and no second training."""
+    rows, on_chip = imported("rows"), imported("on_chip")
+    for name, value in shrink(rows, tmp_path).items():
+        monkeypatch.setattr(rows, name, value)
+    monkeypatch.setattr(on_chip, "load_data", rows.load_data)
+    monkeypatch.setattr(on_chip, "RESULTS", tmp_path / "on_chip.csv")
+    monkeypatch.setattr("sys.argv", ["on_chip", "--seeds", "0", "--images", "2", "--runs", str(tmp_path / "runs")])
+    on_chip.main()
+    found = on_chip.read()
+    assert [(row["chip"], row["seed"]) for row in found] == [("liu2018", "0"), ("predictive", "0")]
+    for row in found:
+        assert float(row["speedup"]) == pytest.approx(float(row["baseline_latency_s"]) / float(row["latency_s"]), abs=1e-3)
+        assert float(row["area_saving"]) == pytest.approx(1 - float(row["area_m2"]) / float(row["baseline_area_m2"]), abs=1e-3)
+    monkeypatch.setattr(on_chip, "measure", None)
+    on_chip.main()
+    assert on_chip.read() == found and "predictive" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The README's example runs as it stands, and prints what the page says it prints."""
+"""The examples of the pages run as they stand, and print what the pages say they print."""
 
 import re
 import subprocess
@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:
-    """Digits may differ between machines: accuracies on 360 images to a point, costs to a tenth."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    (shown,) = re.findall(r"```text\n(accuracy .*?)```", README, re.S)
+@pytest.mark.parametrize(("page", "begins"), [("README.md", "accuracy "), ("docs/python.md", "fp32 ")])
+def test_an_example_prints_what_its_page_shows(page: str, begins: str, tmp_path: Path) -> None:
+    """Digits may differ between machines: accuracies on 360 images to two points, what follows from them to a tenth."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    (shown,) = re.findall(rf"```text\n({begins}.*?)```", text, re.S)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     number = re.compile(r"\d+(?:\.\d+)?")
     assert number.sub("#", done.stdout) == number.sub("#", shown)
     for printed, promised in zip(number.findall(done.stdout), number.findall(shown), strict=True):
-        tolerance = 1.0 if "." in promised and float(promised) > 90 else 0.1 * float(promised)
+        tolerance = 2.0 if "." in promised and float(promised) > 90 else 0.1 * float(promised)
         assert abs(float(printed) - float(promised)) <= tolerance, f"prints {printed}, the page says {promised}"
 
 

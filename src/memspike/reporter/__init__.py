@@ -19,7 +19,8 @@ def report(network: QuantizedNetwork, designs: Sequence[tuple[Design, Design]], 
     Args:
         network: what training left; its notes fill the sections on data and training, and may be empty.
         designs: pairs of (memspike design, baseline design), one pair per chip; the first pair is the headline.
-        summary: the contents of `result.json`: accuracy, bits, cost, baseline, ratio, checks, provenance.
+        summary: `accuracy` by network (`fp32` and `program` at least, fractions), and what else `result.json` has, as far as it is known:
+            num_test_images, checks, provenance; and cost, baseline and ratio, which must be the designs' own.
         title: by default the program's name and the chip's.
 
     Raises MemspikeError when there is no pair, when a pair sits on two chips, or when the summary contradicts the designs.

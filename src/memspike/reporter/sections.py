@@ -25,7 +25,7 @@ _COSTS = ("latency_s", "throughput_hz", "energy_j", "area_m2")
 
 
 def sections(network: QuantizedNetwork, designs: Sequence[Pair], summary: Mapping[str, Any]) -> tuple[Section, ...]:
-    """All sections; raises MemspikeError when the summary lacks a number or contradicts the designs."""
+    """All sections; raises MemspikeError when the summary lacks an accuracy or contradicts the designs."""
     check_summary(designs, summary)
     design, baseline = designs[0]
     data = network.notes.get("data")
@@ -44,7 +44,7 @@ def sections(network: QuantizedNetwork, designs: Sequence[Pair], summary: Mappin
 
 
 def check_summary(designs: Sequence[Pair], summary: Mapping[str, Any]) -> None:
-    """The summary and the designs are two roads to the same numbers; a report is made only where they meet."""
+    """The summary and the designs are two roads to the same numbers; a report is made only where they meet. What only designs say is theirs."""
     design, baseline = designs[0]
     for name in ("fp32", "program"):
         value = summary.get("accuracy", {}).get(name)
@@ -55,7 +55,7 @@ def check_summary(designs: Sequence[Pair], summary: Mapping[str, Any]) -> None:
     wanted |= {("baseline", key): value for key, value in zip(_COSTS, _numbers(baseline), strict=True)}
     wanted |= {("ratio", "speedup"): ratio.speedup, ("ratio", "energy_saving"): ratio.energy_saving, ("ratio", "area_saving"): ratio.area_saving}
     for (part, key), value in wanted.items():
-        said = summary.get(part, {}).get(key)
+        said = summary.get(part, {}).get(key, value)
         if not isinstance(said, float | int) or not math.isclose(said, value, rel_tol=1e-6, abs_tol=1e-12 * abs(value) if value else 1e-12):
             raise MemspikeError(f"is {said!r}, but the first pair of designs gives {value!r}", where=f"summary {part}.{key}")
 
