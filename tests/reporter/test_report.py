@@ -2,15 +2,19 @@
 
 import copy
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
 from chips import test_chip
 from memspike.errors import FileRefused, MemspikeError
-from memspike.reporter import Report, report
+from memspike.reporter import Report, print_report, report
 from memspike.reporter.items import Figure, Note, Section
 from reports import Case, relabelled
 
@@ -55,6 +59,30 @@ def test_an_item_that_is_none_is_refused(change: dict[str, Any]) -> None:
         del item["text"]
     with pytest.raises(FileRefused, match="is no report"):
         Report.from_json(json.dumps(document))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_report_is_refused_or_shown(full_report: Report, data: st.DataObject) -> None:
+    """One value anywhere becomes another, or goes: never a traceback."""
+    document = json.loads(full_report.to_json())
+    inner: Any = document
+    while True:
+        key = data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+        if not isinstance(inner[key], dict | list) or not inner[key] or data.draw(st.integers(0, 5)) == 0:
+            break
+        inner = inner[key]
+    if data.draw(st.booleans()):
+        del inner[key]
+    else:
+        inner[key] = data.draw(st.sampled_from([None, 5, -1.5, "x", [], {}, True, [1], {"a": 1}, "\x1b[2J", 1e400]))
+    try:
+        read = Report.from_json(json.dumps(document))
+    except FileRefused as error:
+        assert error.what.startswith("is no report")
+    else:
+        print_report(read, Console(file=io.StringIO(), width=120))
+        read.html()
 
 
 def test_saving_goes_by_suffix(full_report: Report, full_page: str, tmp_path: Path) -> None:

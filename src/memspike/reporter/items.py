@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from memspike.errors import MemspikeError
 from memspike.units import percent, si
 
 Cell = str | int | float | None
@@ -62,6 +63,9 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
 
+    def __post_init__(self) -> None:
+        _check_rows(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -79,6 +83,12 @@ class Figure:
     rows: tuple[tuple[Cell, ...], ...]
     size: Size = "half"
 
+    def __post_init__(self) -> None:
+        _check_rows(self)
+        height = self.plot.get("layout", {}).get("height") if isinstance(self.plot.get("layout"), Mapping) else None
+        if not isinstance(height, int | float) or isinstance(height, bool):
+            raise MemspikeError(f"the plot {self.name} has the height {height!r}", where=self.title, cure="give plot['layout']['height'] in pixels")
+
 
 Item = Note | Headline | Table | Figure
 
@@ -90,6 +100,13 @@ class Section:
     name: str
     title: str
     items: tuple[Item, ...]
+
+
+def _check_rows(item: Table | Figure) -> None:
+    for row in item.rows:
+        if len(row) != len(item.columns):
+            what = f"{item.name} has a row of {len(row)} cells and {len(item.columns)} columns"
+            raise MemspikeError(what, where=item.title, cure="give every row as many cells")
 
 
 def clean(text: str) -> str:

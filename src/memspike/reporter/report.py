@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from memspike.cost import Cost
 from memspike.errors import FileRefused, MemspikeError
 from memspike.files import write_text
 from memspike.mapping import Mapping as ChipMapping
 from memspike.reporter import html
-from memspike.reporter.items import Column, Figure, Headline, Item, Measure, Note, Section, Table
+from memspike.reporter.items import Figure, Headline, Item, Note, Section, Table
 from memspike.result import Result
 
 VERSION = 1
@@ -56,10 +59,18 @@ class Report:
         """Read what `to_json` wrote; raises FileRefused when it is something else."""
         try:
             document = json.loads(text)
+            json.dumps(document, allow_nan=False)  # a ValueError where a number is not finite
             if document.get("memspike report") != VERSION:
                 raise FileRefused(f"is no report of version {VERSION}")
             sections = [Section(str(s["name"]), str(s["title"]), tuple(_item(i) for i in s["items"])) for s in document["sections"]]
             return cls(str(document["title"]), tuple(sections))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise FileRefused(f"is no report: {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}") from error
+        except FileRefused:
+            raise
+        except MemspikeError as error:
+            raise FileRefused(f"is no report: {error.what}", where=error.where, cure=error.cure) from error
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise FileRefused(f"is no report: {type(error).__name__}: {error}") from error
 
@@ -81,10 +92,11 @@ def _kind(item: Item) -> str:
 
 def _item(fields: Mapping[str, Any]) -> Item:
     values = dict(fields)
-    kind = _KINDS[values.pop("kind")]
-    if "columns" in values:
-        values["columns"] = tuple(Column(**c) for c in values["columns"])
-        values["rows"] = tuple(tuple(row) for row in values["rows"])
-    if "measures" in values:
-        values["measures"] = tuple(Measure(**m) for m in values["measures"])
-    return kind(**values)
+    return _checked(_KINDS[values.pop("kind")]).validate_json(json.dumps([values]))[0]
+
+
+@cache
+def _checked(kind: type[Item]) -> TypeAdapter[tuple[Item]]:
+    # In a tuple, since pydantic refuses a configuration beside a bare dataclass; it holds for every dataclass within.
+    wrapped: Any = tuple[kind]  # pyright: ignore[reportInvalidTypeForm]
+    return TypeAdapter(wrapped, config=ConfigDict(strict=True, extra="forbid"))
