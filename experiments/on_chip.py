@@ -2,21 +2,23 @@
 
 Run: python experiments/on_chip.py [--networks lenet] [--seeds 5] [--images 64]
 Networks are table 4's, the default recipe at 4 bits (trained here if the checkpoints of that table are not there); both designs take real spikes of the
-first test images. Finished rows are skipped. They go to results/on_chip.csv; means over seeds are printed beside the paper's figures.
+first test images. A finished row is known by network, seed, chip (its digest) and number of images, and skipped. Rows go to results/on_chip.csv; means over
+seeds are printed beside the paper's figures.
 """
 
 import argparse
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Mapped
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
-from rows import DATA, SEEDS, TITLES, Floating, Method, build, load_data, spread
+from rows import DATA, SEEDS, TITLES, Floating, Method, build, data_of, spread
 
 import memspike as ms
 from memspike.cost import Cost
@@ -34,18 +36,28 @@ BITS = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["lenet"], choices=list(DATA))
-    parser.add_argument("--seeds", nargs="+", type=int, help="which (default: the first 5 on MNIST, 3 on CIFAR-10)")
+    parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where table 4 keeps its checkpoints")
     parser.add_argument("--images", type=int, default=64)
     asked = parser.parse_args()
     for network in asked.networks:
-        for seed in asked.seeds or range(SEEDS[network]):
-            if {(row["network"], row["seed"]) for row in read()}.isdisjoint({(network, str(seed))}):
-                local, hub = DATA[network]
-                floating = Floating(network, seed, load_data(asked.data / local, hub), asked.runs, "cpu")
-                add(measure(floating, *programs(floating), asked.images), asked.runs)
-    show(read())
+        for seed in range(asked.seeds or SEEDS[network]):
+            missing = [chip for chip in map(ms.load_chip, CHIPS) if key(network, seed, chip, asked.images) not in {_key(row) for row in read()}]
+            if missing:
+                version = build()
+                floating = Floating(network, seed, data_of(network, asked.data), asked.runs, "cpu")
+                add(measure(floating, *programs(floating), missing, asked.images, version), asked.runs)
+    show([row for row in read() if row["num_images"] == str(asked.images)])
+
+
+def key(network: str, seed: int, chip: ms.Chip, num_images: int) -> tuple[str, ...]:
+    """What a finished row is known by."""
+    return network, str(seed), chip.digest(), str(num_images)
+
+
+def _key(row: Mapped[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("network", "seed", "chip_digest", "num_images"))
 
 
 def programs(floating: Floating) -> tuple[Program, Program]:
@@ -55,17 +67,16 @@ def programs(floating: Floating) -> tuple[Program, Program]:
     return ms.compile(ours), ms.compile(training.baselines(floating.net)[1])
 
 
-def measure(floating: Floating, ours: Program, theirs: Program, num_images: int) -> Iterator[dict[str, Any]]:
+def measure(floating: Floating, ours: Program, theirs: Program, chips: Sequence[ms.Chip], num_images: int, version: str) -> Iterator[dict[str, Any]]:
     """A row for each chip."""
-    for name in CHIPS:
-        chip = ms.load_chip(name)
+    for chip in chips:
         (our_mapping, our_cost), (their_mapping, their_cost) = (_cost(floating, program, chip, num_images) for program in (ours, theirs))
         yield {
-            "network": floating.network, "seed": floating.seed, "bits": BITS, "chip": name, "num_images": num_images,
+            "network": floating.network, "data": floating.data.name, "seed": floating.seed, "bits": BITS, "chip": chip.name, "num_images": num_images,
             "speedup": f"{their_cost.latency / our_cost.latency:.4f}", "throughput": f"{our_cost.throughput / their_cost.throughput:.4f}",
             "energy_saving": f"{1 - our_cost.energy / their_cost.energy:.4f}", "area_saving": f"{1 - our_cost.area / their_cost.area:.4f}",
             **_figures("", our_mapping, our_cost), **_figures("baseline_", their_mapping, their_cost),
-            "program_digest": ours.digest(), "baseline_digest": theirs.digest(), "chip_digest": chip.digest(), "version": build(),
+            "program_digest": ours.digest(), "baseline_digest": theirs.digest(), "chip_digest": chip.digest(), "version": version,
         }  # fmt: skip
 
 
@@ -88,27 +99,30 @@ def read() -> list[dict[str, str]]:
 
 
 def add(rows: Iterator[dict[str, Any]], runs: Path) -> None:
-    """Write more rows, in an order that does not depend on when they were finished; whole or not at all."""
+    """Write more rows, in place of those of their keys and in an order that does not depend on when they were finished; whole or not at all."""
     made = [{name: str(value) for name, value in row.items()} for row in rows]
+    runs.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / "on_chip.lock"):
-        every = sorted([*read(), *made], key=lambda row: (row["network"], row["chip"], row["seed"]))
+        kept = [row for row in read() if _key(row) not in {_key(new) for new in made}]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(made[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(every)
+        writer.writerows(sorted([*kept, *made], key=lambda row: (row["network"], row["chip"], row["seed"], _key(row))))
         write_text(RESULTS, text.getvalue())
 
 
 def show(rows: list[dict[str, str]]) -> None:
-    """Means over seeds, beside the paper's."""
-    table = Table("network", "chip", "seeds", "speed-up", "throughput gain", "energy saving", "area saving", box=None)
-    for network, chip in dict.fromkeys((row["network"], row["chip"]) for row in rows):
-        found = [row for row in rows if (row["network"], row["chip"]) == (network, chip)]
+    """Means over seeds, beside the paper's; of each chip as it is now."""
+    digests = {name: ms.load_chip(name).digest() for name in CHIPS}
+    rows = [row for row in rows if row["chip_digest"] == digests[row["chip"]]]
+    table = Table("network", "data", "chip", "seeds", "speed-up", "throughput gain", "energy saving", "area saving", box=None)
+    for place in dict.fromkeys((row["network"], row["data"], row["chip"]) for row in rows):
+        found = [row for row in rows if (row["network"], row["data"], row["chip"]) == place]
         factors = [f"{spread([float(row[name]) for row in found])}x" for name in ("speedup", "throughput")]
         shares = [f"{spread([100 * float(row[name]) for row in found])} %" for name in ("energy_saving", "area_saving")]
-        table.add_row(TITLES[network], chip, str(len(found)), *factors, *shares)
+        table.add_row(TITLES[place[0]].split(" on ")[0], *place[1:], str(len(found)), *factors, *shares)
     paper = (f"> {RATIO.speedup}x", "-", f"{100 * RATIO.energy_saving:g} %", f"{100 * RATIO.area_saving:g} %")
-    table.add_row("paper", "", "", *paper)
+    table.add_row("paper", "", "", "", *paper)
     Console(width=140).print(table)
     Console(width=140).print(f"Paper: {CITATION}.", highlight=False)
 

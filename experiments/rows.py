@@ -232,11 +232,12 @@ def _row(table: str, network: str, seed: int, method: Method, bits: int, asked: 
 
 
 def _floating(network: str, seed: int, asked: argparse.Namespace) -> "Floating":
-    return Floating(network, seed, _data(network, asked.data), asked.runs, asked.device)
+    return Floating(network, seed, data_of(network, asked.data), asked.runs, asked.device)
 
 
 @lru_cache(maxsize=2)
-def _data(network: str, folder: Path) -> datasets.Dataset:
+def data_of(network: str, folder: Path) -> datasets.Dataset:
+    """What the network is trained on: the copy in `folder`, or the hub's."""
     local, hub = DATA[network]
     return load_data(folder / local, hub)
 

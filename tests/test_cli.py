@@ -245,8 +245,8 @@ def test_an_interrupted_training_goes_on_to_the_same_network(here: Callable[...,
     assert here(*unbroken).returncode == 0
     process = subprocess.Popen([sys.executable, "-m", "memspike", *broken], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr
-    while "epoch   1/2" not in process.stderr.readline():
-        pass
+    while "epoch   1/2" not in (said := process.stderr.readline()):
+        assert said, "it ended before its first epoch"
     process.kill()
     process.wait()
     assert not (tmp_path / "b.safetensors").exists() and (tmp_path / "b.safetensors.training" / "float.safetensors").exists()

@@ -477,10 +477,6 @@ U8 = np.uint8
             "mine: class 'd' is in test but not in train\n  nothing can learn a class that it never sees",
         ),
         (
-            {"classes": ["a", "b", "a"]},
-            "mine: several classes are called 'a'\n  give every class a name of its own",
-        ),
-        (
             {"classes": [b"a", b"b", b"c"]},
             "{path}: classes are |S1 [3]; expected their names in a row\n  save them as a list of names",
         ),

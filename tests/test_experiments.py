@@ -135,9 +135,8 @@ def test_designs_are_set_beside_each_other_on_every_chip(
     rows, on_chip = imported("rows"), imported("on_chip")
     for name, value in shrink(rows, tmp_path).items():
         monkeypatch.setattr(rows, name, value)
-    monkeypatch.setattr(on_chip, "load_data", rows.load_data)
     monkeypatch.setattr(on_chip, "RESULTS", tmp_path / "on_chip.csv")
-    monkeypatch.setattr("sys.argv", ["on_chip", "--seeds", "0", "--images", "2", "--runs", str(tmp_path / "runs")])
+    monkeypatch.setattr("sys.argv", ["on_chip", "--seeds", "1", "--images", "2", "--runs", str(tmp_path / "runs")])
     on_chip.main()
     found = on_chip.read()
     assert [(row["chip"], row["seed"]) for row in found] == [("liu2018", "0"), ("predictive", "0")]

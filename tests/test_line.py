@@ -1,6 +1,7 @@
 """The whole line: what a run leaves behind, and that it is what the parts say."""
 
 import json
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -98,16 +99,29 @@ def test_a_chip_that_is_too_small_is_refused_before_the_training(tmp_path: Path)
 
 def test_chips_that_the_report_cannot_tell_apart_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
-    (tmp_path / "twin.toml").write_text(text.replace("rows = 128", "rows = 64"))
+    (tmp_path / "twin.toml").write_text(text.replace("rows = 32", "rows = 16"))
     with pytest.raises(ChipError, match="two chips are called predictive\n  give each its own name"):
         line.run(line.Order(also=(str(tmp_path / "twin.toml"),)), tmp_path / "run", Silence())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_chip_with_nothing_to_compare_is_refused_before_the_training(tmp_path: Path) -> None:
+    text = (resources.files("memspike") / "chips" / "predictive.toml").read_text().replace('name = "predictive"', 'name = "bare"')
+    nowhere = re.sub(r"area = \{ value = [^,]+", "area = { value = 0.0", text)
+    free = re.sub(r"(?m)^(spike|encode|integrate|fire|count|add|compare|bit|leakage) = \{ value = [^,]+", r"\1 = { value = 0.0", text)
+    for bare, says in ((nowhere, "no component has an area"), (free.replace("value = 0.15", "value = 0.0"), "nothing takes energy")):
+        (tmp_path / "bare.toml").write_text(bare)
+        with pytest.raises(ChipError, match=f"chip bare: {says}"):
+            line.run(line.Order(chip=str(tmp_path / "bare.toml")), tmp_path / "run", Silence())
+        assert not (tmp_path / "run").exists()
+    assert storage.load_chip(tmp_path / "bare.toml").name == "bare", "who only simulates may have it"
 
 
 def test_files_of_somebody_else_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "network.safetensors").write_bytes(b"mine")
     with pytest.raises(MemspikeError, match="holds a network.safetensors of something else"):
         line.claim(line.Order(), tmp_path)
+    assert not line.is_free(line.Order(), tmp_path)
     (tmp_path / "config.json").write_bytes(b"\xff\xfe of something else")
     with pytest.raises(MemspikeError, match="with other options"):
         line.claim(line.Order(), tmp_path)

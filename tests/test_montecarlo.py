@@ -110,12 +110,12 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
         run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "file" / "out")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "result.json").write_text("{}")
-    with pytest.raises(MemspikeError, match="holds something else"):
+    with pytest.raises(MemspikeError, match="of something else, which the chips would replace"):
         run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "other")
     foreign = "name,dose\nanna,3"  # its last line has no end, as a row that was being written
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "chips.csv").write_text(foreign)
-    with pytest.raises(MemspikeError, match="holds something else"):
+    with pytest.raises(MemspikeError, match="of something else, which the chips would replace"):
         run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "theirs")
     assert (tmp_path / "theirs" / "chips.csv").read_text() == foreign
     run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path / "damaged")

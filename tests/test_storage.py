@@ -470,6 +470,16 @@ def test_a_mistake_in_a_chip_is_named_by_its_key(old: str, new: str, said: str, 
     assert str(caught.value).startswith(f"{path}: {said}")
 
 
+def test_signs_that_papers_have_are_plain_text(tmp_path: Path) -> None:
+    """A no-break space, a soft hyphen, a micro sign: nothing that a terminal obeys; and what was saved is read back."""
+    text = "p.\u00a012, 40\u202f\u00b5S, mem\u00adristor"
+    path = tmp_path / "mine.toml"
+    path.write_text(CHIP.replace('source = "assumed"', f'source = "{text}"', 1), encoding="utf-8")
+    chip = storage.load_chip(path)
+    assert text in {quantity.source for quantity in chip.quantities().values()}
+    assert storage.load(storage.save(chip, tmp_path / "mine.json"), Chip) == chip
+
+
 def test_an_unknown_chip_gets_a_suggestion() -> None:
     with pytest.raises(ChipError) as caught:
         storage.load_chip("predictiv")

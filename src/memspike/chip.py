@@ -235,10 +235,6 @@ class Chip:
                 raise ChipError(f"component {name!r} with energies for {', '.join(actions) or 'nothing'} is missing", where=where)
         if len(self.components) != len(COMPONENTS):
             raise ChipError(f"components must be {', '.join(COMPONENTS)}, each once; got {', '.join(c.name for c in self.components)}", where=where)
-        if not any(component.area.value for component in self.components):
-            raise ChipError("no component has an area, so there is none to compare", where=where, cure="give the areas, assumed ones if none are known")
-        if not self.crossbar.read_voltage.value and not any(energy.value for component in self.components for energy in component.energy.values()):
-            raise ChipError("nothing takes energy: no component, and cells are read at 0 V", where=where, cure="give the read voltage and energies")
 
     def component(self, name: str) -> Component:
         return next(c for c in self.components if c.name == name)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -97,10 +98,16 @@ def check_target(path: str | Path, *inputs: str | Path | None) -> None:
     """Raises FileRefused, before anything is made to be written, when `path` cannot be written or is one of the files that it is made from."""
     path = Path(path)
     for read in (Path(each) for each in inputs if each is not None):
-        if path.exists() and read.exists() and path.samefile(read):
-            raise FileRefused("is read, and would be replaced by what is made from it", where=str(path), cure="name another file")
-    if path.is_dir():
-        raise FileRefused("cannot be written: is a directory", where=str(path), cure=_CURES[errno.EISDIR])
+        with contextlib.suppress(OSError):  # one of them is not there
+            if path.samefile(read):
+                raise FileRefused("is read, and would be replaced by what is made from it", where=str(path), cure="name another file")
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise FileRefused("cannot be written: is a directory", where=str(path), cure=_CURES[errno.EISDIR])
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise FileRefused(f"cannot be written: {_reason(error)}", where=str(path), cure=_CURES.get(error.errno or 0, _WHERE_TO_WRITE)) from error
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise FileRefused(f"cannot be written: {path.parent} is no folder to write to", where=str(path), cure=_WHERE_TO_WRITE)
 

@@ -1,5 +1,6 @@
 """Integer types, the one rounding rule and the one clipping rule."""
 
+import operator
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,14 @@ class IntType:
         if bits > MAX_BITS:
             raise ProgramError(f"values from {low} to {high} need {bits} bits; int64 arithmetic is exact up to {MAX_BITS}")
         return cls(bits, low < 0)
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a value is, numpy's kinds of it too; None for anything else, a bool among it."""
+    try:
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def round_half_up(values: Any) -> Any:

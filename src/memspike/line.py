@@ -26,7 +26,7 @@ from memspike.program import Program, fired_by
 from memspike.reporter import Design, Report, report
 from memspike.result import Encoder
 
-_WRITTEN = ("network.safetensors", "program.safetensors", "baseline.safetensors", "mapping.safetensors", "report.json", "report.html", "training")
+_WRITTEN = ("network.safetensors", "program.safetensors", "baseline.safetensors", "mapping.safetensors", "report.json", "report.html")
 
 
 class Listener(Protocol):
@@ -131,11 +131,17 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
 
 
 def _chips(order: Order) -> list[Chip]:
-    """The chips of the order; the report tells them apart by name."""
+    """The chips of the order; the report tells them apart by name, and compares their energies and areas."""
     chips = [chip_for(order, name) for name in dict.fromkeys((order.chip, *order.also))]
     names = [chip.name for chip in chips]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ChipError(f"two chips are called {twice[0]}", cure="give each its own name, in its file")
+    for chip in chips:
+        parts = chip.components
+        if not any(part.area.value for part in parts):
+            raise ChipError("no component has an area, and there is none to compare", where=f"chip {chip.name}", cure="give areas, assumed ones if need be")
+        if not chip.crossbar.read_voltage.value and not any(number.value for part in parts for number in (part.leakage, *part.energy.values())):
+            raise ChipError("nothing takes energy, and there is none to compare", where=f"chip {chip.name}", cure="give energies, assumed ones if need be")
     return chips
 
 
@@ -156,11 +162,11 @@ def claim(order: Order, out: Path) -> None:
     """Take `out` for this order: a new folder, or the unfinished run of the same order."""
     if (out / "result.json").exists():
         raise MemspikeError("holds a finished run", where=str(out), cure="name another folder with --out")
+    if foreign := _foreign(out):
+        raise MemspikeError(f"holds a {foreign[0]} of something else, which a run would replace", where=str(out), cure="name another folder with --out")
     if not is_free(order, out):
         cure = "repeat its options (config.json there) to go on, or name another folder"
         raise MemspikeError("holds an unfinished run with other options", where=str(out), cure=cure)
-    if foreign := [name for name in _WRITTEN if (out / name).exists() and not (out / "config.json").exists()]:
-        raise MemspikeError(f"holds a {foreign[0]} of something else, which a run would replace", where=str(out), cure="name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,7 +177,12 @@ def claim(order: Order, out: Path) -> None:
 def is_free(order: Order, out: Path) -> bool:
     """Whether `out` can take this order: it holds nothing of a run, or the unfinished run of the same order."""
     config = out / "config.json"
-    return not (out / "result.json").exists() and (not config.exists() or read_bytes(config) == _config(order).encode())
+    return not (out / "result.json").exists() and not _foreign(out) and (not config.exists() or read_bytes(config) == _config(order).encode())
+
+
+def _foreign(out: Path) -> list[str]:
+    """Files that a run would replace, in a folder that is no run's."""
+    return [] if (out / "config.json").exists() else [name for name in _WRITTEN if (out / name).exists()]
 
 
 def _config(order: Order) -> str:

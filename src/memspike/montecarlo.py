@@ -259,8 +259,9 @@ def _opened(folder: Path, config: dict[str, Any]) -> _Rows:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileRefused(f"this folder cannot be made: {error.strerror}", where=str(folder), cure="name one that you may write to") from error
-    if not kept.exists() and any((folder / name).exists() for name in ("result.json", "chips.csv", "report.json", "report.html")):
-        raise MemspikeError("holds something else", where=str(folder), cure="name another folder with --out")
+    foreign = [name for name in ("result.json", "chips.csv", "report.json", "report.html") if not kept.exists() and (folder / name).exists()]
+    if foreign:
+        raise MemspikeError(f"holds a {foreign[0]} of something else, which the chips would replace", where=str(folder), cure="name another folder with --out")
     if kept.exists() and (before := read_bytes(kept).decode("utf-8", "replace")) != text:
         cure = f"name another folder with --out{_difference(before, config)}"
         raise MemspikeError("holds chips of another design", where=str(folder), cure=cure)

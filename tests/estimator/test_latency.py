@@ -102,6 +102,8 @@ def test_a_simulation_belongs_to_the_mapping_that_is_costed():
         estimate(other, spikes)
     with pytest.raises(CostError, match="the simulation is of program .*, the mapping of program "):
         estimate(map(one_dense(10, 3), CHIP), spikes)
+    with pytest.raises(CostError, match="the simulation is of dual neurons, the mapping's chip has up_down ones"):
+        estimate(mapping, simulate(mapping, images, fidelity="spike", neuron="dual"))
     fidelities: tuple[Fidelity, Fidelity] = ("ideal", "analog")
     for fidelity in fidelities:
         with pytest.raises(CostError, match=f"of fidelity {fidelity}, which counts neither .*\n  simulate with fidelity spike"):

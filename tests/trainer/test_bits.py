@@ -41,6 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"activation": 4.5}, "activation bits must be a whole number, got 4.5"),
     ({"weight": 4.0}, "weight bits must be a whole number, got 4.0"),
     ({"image": "4"}, "image bits must be a whole number, got '4'"),
+    ({"overrides": (("fc", 8),)}, "the override ('fc', 8) is none\n  expected (layer or pattern, activation bits or None, weight bits or None)"),
     ({"overrides": (("fc", 2.5, None),)}, "fc (activation) bits must be a whole number, got 2.5"),
     ({"overrides": (("fc", None, True),)}, "fc (weight) bits must be a whole number, got True"),
     ({"pixels": PixelCode(lines=18)}, "18 lines of 4 bits count 271 levels, a pixel has 256\n  lines of 4 bits are of use up to 17"),

@@ -46,7 +46,7 @@ def main() -> None:
         console.print(f"[bold red]error[/bold red] {escape(clean(str(error)))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except Interrupted:
-        speech.err().print("interrupted; a training, and a study of many chips, go on where they were when the same command is given again")
+        speech.err().print("interrupted; a training, and a study of many chips, go on where they were when the same command is given again", soft_wrap=True)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `memspike show FILE | head`
         _forget_output()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from memspike.cli.speech import speech, two_columns
+from memspike.cli.speech import clean, speech, two_columns
 from memspike.errors import MemspikeError
 from memspike.units import si
 
@@ -37,7 +37,7 @@ def show(
     elif isinstance(thing, Chip | Device):
         _show_numbers(thing)
     else:
-        print(thing if isinstance(thing, Program) else repr(thing), end="" if isinstance(thing, Program) else "\n")
+        print(thing if isinstance(thing, Program) else clean(repr(thing)), end="" if isinstance(thing, Program) else "\n")
 
 
 def _show_numbers(thing: "Chip | Device") -> None:

@@ -88,7 +88,7 @@ class Listener:
 
 def clean(text: str) -> str:
     """Text of a file or network without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\xa0" else "?" for c in text)
 
 
 def tell(found: dict[str, Any], as_json: bool, labels: dict[str, str]) -> None:

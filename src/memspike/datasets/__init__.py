@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memspike.datasets.folders import from_images, parquet_files
+from memspike.datasets.folders import IMAGE_SUFFIXES, from_images, parquet_files
 from memspike.datasets.images import labels_of, numbered, pixels_of
 from memspike.datasets.parquet import from_hub, from_parquet
 from memspike.datasets.split import Dataset, Split
@@ -38,7 +38,9 @@ def load(name: str | Path, *, num_train: int | None = None, num_test: int | None
     try:
         return _load(name).limited(num_train, num_test)
     except FileRefused as error:  # whatever part of a data set cannot be read, it is the data set that is refused
-        raise DataError(error.what, where=error.where, cure=error.cure) from error
+        refused = DataError(error.what, where=error.where, cure=error.cure)
+        refused.exit_code = error.exit_code
+        raise refused from error
     except (OSError, RuntimeError) as error:  # a RuntimeError for a home that nobody has
         raise DataError(f"cannot be read: {first_line(error)}", where=str(name)) from error
 
@@ -108,7 +110,7 @@ def _from_npz(path: Path) -> Dataset:
 
 def _from_folder(path: Path) -> Dataset:
     files = parquet_files(path)
-    if files and any(entry.is_dir() for entry in path.glob("train/[!.]*")):
+    if files and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.glob("train/[!.]*/[!.]*")):
         raise DataError("holds two data sets, parquet files and folders train/<class>", where=str(path), cure="move one of them to a folder of its own")
     if files:
         return from_parquet(path, files)

@@ -1,8 +1,6 @@
 """Split and Dataset: labelled images as uint8, and what must hold of them."""
 
 import hashlib
-import operator
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspike.errors import DataError
-from memspike.integer import Integers, frozen
+from memspike.integer import Integers, frozen, whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +46,6 @@ class Dataset:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        twice = [name for name, count in Counter(self.classes).items() if count > 1]
-        if twice:
-            raise DataError(f"several classes are called {twice[0]!r}", where=self.name, cure="give every class a name of its own")
         for name, split in (("train", self.train), ("test", self.test)):
             _check_split(split, len(self.classes), f"{self.name}, {name}")
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
@@ -104,11 +99,8 @@ def _check_split(split: Split, num_classes: int, where: str) -> None:
 def _spread(split: Split, limit: int | None, option: str) -> Split:
     if limit is None:
         return split
-    try:
-        count = 0 if isinstance(limit, bool) else operator.index(limit)
-    except TypeError:
-        count = 0
-    if count < 1:
+    count = whole(limit)
+    if count is None or count < 1:
         raise DataError(f"{option} is {limit!r:.40}; expected a whole number, at least 1")
     if count >= len(split):
         return split

@@ -10,6 +10,8 @@ from memspike.result import Activity, Result
 
 __all__ = ["estimate"]
 
+_CURE = "simulate the mapping that is to be costed; in Python the activity alone, `result.activity`, is taken as it is, for a chip with other constants say"
+
 
 def estimate(mapping: Mapping, simulated: Result | Activity) -> Cost:
     """What one image costs on the chip of `mapping`, from a simulation of that mapping in spikes.
@@ -36,7 +38,9 @@ def _activity(mapping: Mapping, result: Result) -> Activity:
     made = result.provenance
     for what, found, wanted in (("program", made.program, mapping.program.digest()), ("chip", made.chip, mapping.chip.digest())):
         if found != wanted:
-            raise CostError(f"the simulation is of {what} {found[:16]}, the mapping of {what} {wanted[:16]}", cure="simulate the mapping that is to be costed")
+            raise CostError(f"the simulation is of {what} {found[:16]}, the mapping of {what} {wanted[:16]}", cure=_CURE)
+    if made.neuron != mapping.chip.neuron.kind:
+        raise CostError(f"the simulation is of {made.neuron} neurons, the mapping's chip has {mapping.chip.neuron.kind} ones", cure=_CURE)
     if made.fidelity != "spike":
         what = f"the simulation is of fidelity {made.fidelity}, which counts neither the timesteps of a drain nor spikes that are taken back"
         raise CostError(what, cure="simulate with fidelity spike")

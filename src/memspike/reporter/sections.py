@@ -55,7 +55,7 @@ def check_summary(designs: Sequence[Pair], summary: Mapping[str, Any]) -> None:
     wanted |= {("baseline", key): value for key, value in zip(_COSTS, _numbers(baseline), strict=True)}
     wanted |= {("ratio", "speedup"): ratio.speedup, ("ratio", "energy_saving"): ratio.energy_saving, ("ratio", "area_saving"): ratio.area_saving}
     for (part, key), value in wanted.items():
-        said = summary.get(part, {}).get(key, value)
+        said = cast(Mapping[str, Any], summary.get(part) or {}).get(key, value)
         if not isinstance(said, float | int) or not math.isclose(said, value, rel_tol=1e-6, abs_tol=1e-12 * abs(value) if value else 1e-12):
             raise MemspikeError(f"is {said!r}, but the first pair of designs gives {value!r}", where=f"summary {part}.{key}")
 
@@ -151,7 +151,7 @@ def _accuracy(summary: Mapping[str, Any]) -> Section:
 
 
 def _provenance(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
-    checks = tuple((str(name), _text(value)) for name, value in summary.get("checks", {}).items())
+    checks = tuple((str(name), "not checked" if value is None else _text(value)) for name, value in summary.get("checks", {}).items())
     run = tuple((str(name), _text(value)) for name, value in summary.get("provenance", {}).items())
     rows: list[tuple[Cell, ...]] = []
     for design in (d for pair in designs for d in pair):
@@ -173,8 +173,6 @@ def _provenance(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:
 def _text(value: Any) -> Cell:
     if isinstance(value, bool):
         return "yes" if value else "NO"
-    if value is None:
-        return "not checked"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {inner}" for name, inner in cast(Mapping[Any, Any], value).items() if inner) or "none"
-    return value if isinstance(value, int | str) else str(value)
+    return value if isinstance(value, int | str) or value is None else str(value)

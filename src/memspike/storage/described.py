@@ -3,6 +3,7 @@
 import difflib
 import json
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -103,6 +104,7 @@ def _described(kind: type[T], text: str, where: str, folder: Path | None = None)
     try:
         if folder is not None:
             tree = _with_tables(tree, folder)
+        _check_texts(tree, ())
         for place, quantity in _quantities(tree, ()):
             _check_quantity(place, quantity)
         found = from_json(kind, json.dumps(tree, default=str))
@@ -155,6 +157,17 @@ def _measured_levels(path: Path) -> list[dict[str, float]]:
     if len(rows) < 2:
         raise ChipError(f"holds {len(rows)} levels; a cell has at least 2", where=str(path))
     return rows
+
+
+def _check_texts(tree: Any, keys: tuple[int | str, ...], root: Any = None) -> None:
+    """Refuse control characters in what people read on a terminal, which would obey them."""
+    root = tree if root is None else root
+    if isinstance(tree, dict | list):
+        items: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
+        for key, inner in items:
+            _check_texts(inner, (*keys, key), root)
+    elif isinstance(tree, str) and any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in tree):
+        raise ChipError(f"{tree[:40]!r} holds control characters; expected plain text", where=place_of(keys, root))
 
 
 def _quantities(tree: Any, keys: tuple[int | str, ...], root: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:

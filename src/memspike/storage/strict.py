@@ -58,26 +58,13 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def from_json(kind: type[T], text: str) -> T:
     """A value of the type `kind`, strictly; FileRefused names the first key that is unknown, missing or wrong."""
     try:
-        found = _adapter(kind).validate_json(f"[{text}]")[0]
+        return _adapter(kind).validate_json(f"[{text}]")[0]
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = next((e for e in errors if e["type"] in _UNKNOWN), errors[0])  # a misspelt key says more than the one that it leaves missing
         place = place_of(first["loc"][1:], None if first["type"] == "json_invalid" else json.loads(text))
         what, cure = _said(first)
         raise FileRefused(what, where=place, cure=cure) from error
-    if kind in _WRITTEN_BY_HAND:
-        _check_texts(json.loads(text), "")
-    return found
-
-
-def _check_texts(value: Any, place: str) -> None:
-    """Refuse control characters in what people read on a terminal, which would obey them."""
-    if isinstance(value, dict | list):
-        items = cast(dict[str, Any], value).items() if isinstance(value, dict) else enumerate(cast(list[Any], value))
-        for key, inner in items:
-            _check_texts(inner, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, str) and not all(c.isprintable() or c in "\n\t" for c in value):
-        raise FileRefused(f"{value[:40]!r} holds control characters; expected plain text", where=place)
 
 
 def _said(error: Any) -> tuple[str, str]:

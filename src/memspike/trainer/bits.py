@@ -28,6 +28,8 @@ class Bits:
     def __post_init__(self) -> None:
         for name in ("activation", "weight", "image"):
             object.__setattr__(self, name, _checked(name, getattr(self, name)))
+        if wrong := [override for override in self.overrides if len(override) != 3]:
+            raise TrainingError(f"the override {wrong[0]!r} is none", cure="expected (layer or pattern, activation bits or None, weight bits or None)")
         overrides = [(pattern, _checked(f"{pattern} (activation)", a), _checked(f"{pattern} (weight)", w)) for pattern, a, w in self.overrides]
         object.__setattr__(self, "overrides", tuple(overrides))
         for what, default, position in (("activation", self.activation, 1), ("weight", self.weight, 2)):

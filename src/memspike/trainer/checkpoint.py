@@ -90,7 +90,7 @@ class Folder:
             raise FileRefused(what, where=str(path), cure="delete it to start this part of the training anew") from error
         if about["key"] != self.key:
             what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ)"
-            cure = "use another folder, or delete it; to go on, make the model from the same weights (torch.manual_seed)"
+            cure = "to go on, make the model from the same weights (torch.manual_seed before it); else use another folder, or delete this one"
             raise TrainingError(what, where=str(path), cure=cure)
         tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
         module.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")})

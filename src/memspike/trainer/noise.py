@@ -110,5 +110,8 @@ class Hardening:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole("epochs", self.epochs))
-        if self.epochs < 0 or self.bits_per_cell < 1 or not (self.time >= 0 and self.learning_rate > 0):
-            raise TrainingError(f"{self.epochs} epochs at {self.learning_rate}, {self.bits_per_cell} bits per cell after {self.time} s make no sense")
+        for name, least in (("epochs", 0), ("bits_per_cell", 1), ("time", 0)):
+            if not getattr(self, name) >= least:
+                raise TrainingError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise TrainingError(f"learning_rate must be above zero, got {self.learning_rate}")

@@ -35,11 +35,11 @@ def is_from_seed(model: nn.Module, traced: Trace, seed: int) -> bool:
     return own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in own)
 
 
-def key(model: nn.Module, about: tuple[Any, ...], *, is_from_seed: bool) -> str:
+def key(model: nn.Module, about: tuple[Any, ...], *, has_seeded_weights: bool) -> str:
     """SHA-256 of what is trained: `about`, how the model was prepared and, unless a seed among these stands for them, its weights."""
     state, prepared = model.state_dict(), _prepared(model)
     digest = hashlib.sha256(repr((*about, *[prepared] * bool(prepared))).encode())
-    if not is_from_seed:
+    if not has_seeded_weights:
         for value in (*state.values(), *(buffer for name, buffer in model.named_buffers() if name not in state)):
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

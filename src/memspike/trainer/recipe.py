@@ -1,9 +1,9 @@
 """Recipe: how long and how a network is trained, and which parts of the method take part."""
 
-import operator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from memspike import integer
 from memspike.errors import TrainingError
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -12,12 +12,9 @@ Regularizer = Literal["neuron_convergence", "l1", "truncated_l1", "none"]
 
 def whole(name: str, value: Any) -> int:
     """The whole number that was given as `name`, numpy's kinds of it too; raises TrainingError for anything else."""
-    try:
-        if not isinstance(value, bool):
-            return operator.index(value)
-    except TypeError:
-        pass
-    raise TrainingError(f"{name} must be a whole number, got {value!r}")
+    if (number := integer.whole(value)) is None:
+        raise TrainingError(f"{name} must be a whole number, got {value!r}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

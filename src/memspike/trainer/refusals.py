@@ -39,7 +39,7 @@ def check_same(net: Net, model: nn.Module, traced: Trace) -> None:
 
 
 def check_name(name: str) -> None:
-    """Whether programs may be called so, that of the longest-named baseline too: they alone say what is a name."""
+    """Raises TrainingError for what no program may be called, nor that of the longest-named baseline: programs alone say what is a name."""
     try:
         for each in (name, f"{name}-dynamic-fixed-point-8"):
             Program(each, "image", TensorType((1,), IntType(1)), (), "image")

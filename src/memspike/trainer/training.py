@@ -73,10 +73,10 @@ class Training:
     ) -> None:
         self.name = name or type(model).__name__.lower()
         self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), whole("seed", seed)
-        self.data, self.device, self.compiled, self.watcher = data, device, compiled, watcher or Silence()
+        self.data, self.device, self.compiled, self.watcher = data, str(device), compiled, watcher or Silence()
         check_name(self.name)
         check_seed(self.seed)
-        check_device(device)
+        check_device(self.device)
         check_data(data)
         self.pretrained = pretrained is not None
         self.progress = Progress()
@@ -95,8 +95,8 @@ class Training:
             model, self.notes["normalization"] = normalize(model, traced, mean, std)
             self.net = Net(model, traced)
         keep_freed_memory()
-        self.net.is_mixed = _is_mixed(self.recipe.precision, device)
-        self.net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.net.is_mixed = _is_mixed(self.recipe.precision, self.device)
+        self.net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         check_scores(self.net, data)
         self.net.set_bits(self.bits)  # wrong overrides are refused before hours of training
         self.net.set_bits(Bits(None, None))
@@ -227,7 +227,7 @@ class Training:
         about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained, normalization)
         # What came later counts only where it is used, so that older folders still go on.
         later = (*["compiled"] * self.compiled, *[self.bits.pixels] * (self.bits.pixels != PixelCode()))
-        return origin.key(model, (*about, *later), is_from_seed=is_from_seed)
+        return origin.key(model, (*about, *later), has_seeded_weights=is_from_seed)
 
     def _batches(self, shape: tuple[int, ...]) -> Batches:
         shift = self.recipe.shift if self.recipe.shift is not None else -(-shape[-1] // 16)
