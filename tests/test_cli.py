@@ -149,6 +149,18 @@ def test_an_interruption_is_answered(here: Callable[..., Done], monkeypatch: pyt
     assert done.returncode == 130 and done.stderr.startswith("interrupted; ")
 
 
+def test_an_interruption_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memspike.__main__ import main
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+
+
 def test_show_and_report_say_what_a_file_is_instead(files: Path, here: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"memspike report": 1}')
     assert "is a report" in here("show", "report.json").stderr

@@ -1,6 +1,17 @@
 """python -m memspike: the command line."""
 
-from memspike.cli import main
+import sys
+
+
+def main() -> None:
+    """Start the command line; Ctrl-C is answered while it loads, too."""
+    try:
+        from memspike import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()
