@@ -1,6 +1,6 @@
 """What a 4-bit network costs on a chip, beside itself in 8-bit dynamic fixed point on the same chip: the paper's three ratios, seed by seed.
 
-Run: python experiments/on_chip.py [--networks lenet] [--seeds 5] [--images 64]
+Run: python experiments/on_chip.py [--networks lenet alexnet_cifar resnet20] [--seeds 5] [--images 64]
 Networks are table 4's, the default recipe at 4 bits (trained here if the checkpoints of that table are not there); both designs take real spikes of the
 first test images. A finished row is known by network, seed, chip (its digest) and number of images, and skipped. Rows go to results/on_chip.csv; means over
 seeds are printed beside the paper's figures.
@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Mapped
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from memspike.cost import Cost
 from memspike.files import write_text
 from memspike.mapping import Mapping
 from memspike.program import Program
+from memspike.reporter.evidence import Ratio
 from memspike.reporter.paper import CITATION, RATIO
 
 RESULTS = Path(__file__).parent / "results" / "on_chip.csv"
@@ -43,7 +45,8 @@ def main() -> None:
     asked = parser.parse_args()
     for network in asked.networks:
         for seed in range(asked.seeds or SEEDS[network]):
-            missing = [chip for chip in map(ms.load_chip, CHIPS) if key(network, seed, chip, asked.images) not in {_key(row) for row in read()}]
+            done = {_key(row) for row in read()}
+            missing = [chip for chip in map(ms.load_chip, CHIPS) if (network, str(seed), chip.digest(), str(asked.images)) not in done]
             if missing:
                 version = build()
                 floating = Floating(network, seed, data_of(network, asked.data), asked.runs, "cpu")
@@ -51,13 +54,9 @@ def main() -> None:
     show([row for row in read() if row["num_images"] == str(asked.images)])
 
 
-def key(network: str, seed: int, chip: ms.Chip, num_images: int) -> tuple[str, ...]:
+def _key(row: Mapped[str, str]) -> tuple[str, ...]:
     """What a finished row is known by."""
-    return network, str(seed), chip.digest(), str(num_images)
-
-
-def _key(row: Mapped[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("network", "seed", "chip_digest", "num_images"))
+    return row["network"], row["seed"], row["chip_digest"], row["num_images"]
 
 
 def programs(floating: Floating) -> tuple[Program, Program]:
@@ -73,8 +72,7 @@ def measure(floating: Floating, ours: Program, theirs: Program, chips: Sequence[
         (our_mapping, our_cost), (their_mapping, their_cost) = (_cost(floating, program, chip, num_images) for program in (ours, theirs))
         yield {
             "network": floating.network, "data": floating.data.name, "seed": floating.seed, "bits": BITS, "chip": chip.name, "num_images": num_images,
-            "speedup": f"{their_cost.latency / our_cost.latency:.4f}", "throughput": f"{our_cost.throughput / their_cost.throughput:.4f}",
-            "energy_saving": f"{1 - our_cost.energy / their_cost.energy:.4f}", "area_saving": f"{1 - our_cost.area / their_cost.area:.4f}",
+            **{name: f"{value:.4f}" for name, value in asdict(Ratio.of(our_cost, their_cost)).items()},
             **_figures("", our_mapping, our_cost), **_figures("baseline_", their_mapping, their_cost),
             "program_digest": ours.digest(), "baseline_digest": theirs.digest(), "chip_digest": chip.digest(), "version": version,
         }  # fmt: skip
@@ -86,8 +84,7 @@ def _cost(floating: Floating, program: Program, chip: ms.Chip, num_images: int) 
 
 
 def _figures(of: str, mapping: Mapping, cost: Cost) -> dict[str, str]:
-    figures = {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
-    return {**{f"{of}{name}": f"{value:.6g}" for name, value in figures.items()}, f"{of}crossbars": str(mapping.num_crossbars)}
+    return {**{f"{of}{name}": f"{value:.6g}" for name, value in cost.figures.items()}, f"{of}crossbars": str(mapping.num_crossbars)}
 
 
 def read() -> list[dict[str, str]]:

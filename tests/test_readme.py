@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "begins"), [("README.md", "accuracy "), ("docs/python.md", "fp32 ")])
-def test_an_example_prints_what_its_page_shows(page: str, begins: str, tmp_path: Path) -> None:
-    """Digits may differ between machines: accuracies on 360 images to two points, what follows from them to a tenth."""
+@pytest.mark.parametrize(("page", "begins", "points"), [("README.md", "accuracy ", 1.0), ("docs/python.md", "fp32 ", 2.0)])
+def test_an_example_prints_what_its_page_shows(page: str, begins: str, points: float, tmp_path: Path) -> None:
+    """Digits may differ between machines: accuracies on 360 images to a point (two where training is cut short), what follows from them to a tenth."""
     text = (ROOT / page).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
     (shown,) = re.findall(rf"```text\n({begins}.*?)```", text, re.S)
@@ -21,7 +21,7 @@ def test_an_example_prints_what_its_page_shows(page: str, begins: str, tmp_path:
     number = re.compile(r"\d+(?:\.\d+)?")
     assert number.sub("#", done.stdout) == number.sub("#", shown)
     for printed, promised in zip(number.findall(done.stdout), number.findall(shown), strict=True):
-        tolerance = 2.0 if "." in promised and float(promised) > 90 else 0.1 * float(promised)
+        tolerance = points if "." in promised and float(promised) > 90 else 0.1 * float(promised)
         assert abs(float(printed) - float(promised)) <= tolerance, f"prints {printed}, the page says {promised}"
 
 

@@ -61,6 +61,11 @@ class Cost:
     def area(self) -> float:
         return sum(row.area for row in self.rows)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The four numbers of a design, as files and reports name them."""
+        return {"latency_s": self.latency, "throughput_hz": self.throughput, "energy_j": self.energy, "area_m2": self.area}
+
     def by(self, field: str) -> dict[str, tuple[float, float]]:
         """(energy, area) summed over the rows by `"component"` or `"layer"`, the largest energy first."""
         sums: dict[str, tuple[float, float]] = {}

@@ -24,6 +24,7 @@ from memspike.network import Grid, QuantizedNetwork
 from memspike.pixels import PixelCode
 from memspike.program import Program, fired_by
 from memspike.reporter import Design, Report, report
+from memspike.reporter.evidence import Ratio
 from memspike.result import Encoder
 
 _WRITTEN = ("network.safetensors", "program.safetensors", "baseline.safetensors", "mapping.safetensors", "report.json", "report.html")
@@ -307,17 +308,7 @@ def _summary(
 
 def _comparison(ours: Cost, theirs: Cost) -> dict[str, dict[str, float]]:
     """The costs of two designs, and what the first saves against the second."""
-    ratio = {
-        "speedup": theirs.latency / ours.latency,
-        "throughput": ours.throughput / theirs.throughput,
-        "energy_saving": 1 - ours.energy / theirs.energy,
-        "area_saving": 1 - ours.area / theirs.area,
-    }
-    return {"cost": _figures(ours), "baseline": _figures(theirs), "ratio": ratio}
-
-
-def _figures(cost: Cost) -> dict[str, float]:
-    return {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
+    return {"cost": ours.figures, "baseline": theirs.figures, "ratio": asdict(Ratio.of(ours, theirs))}
 
 
 def _versions() -> dict[str, str]:

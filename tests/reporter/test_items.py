@@ -2,7 +2,8 @@
 
 import pytest
 
-from memspike.reporter.items import Cell, clean, pretty, shown
+from memspike.reporter.items import Cell, pretty, shown
+from memspike.words import clean
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from rich.markup import escape
 
 from memspike.cli import listings, verbs
 from memspike.cli.app import Interrupted, app
-from memspike.cli.speech import clean, speech
+from memspike.cli.speech import speech
 from memspike.errors import MemspikeError
+from memspike.words import clean
 
 __all__ = ["app", "main", "verbs"]
 

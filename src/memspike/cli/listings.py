@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from memspike.cli.speech import clean, speech, two_columns
+from memspike.cli.speech import speech, two_columns
 from memspike.errors import MemspikeError
 from memspike.units import si
+from memspike.words import clean
 
 if TYPE_CHECKING:
     from memspike.chip import Chip, Device

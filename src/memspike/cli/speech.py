@@ -86,11 +86,6 @@ class Listener:
             self.console.print(text, soft_wrap=True)
 
 
-def clean(text: str) -> str:
-    """Text of a file or network without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\xa0" else "?" for c in text)
-
-
 def tell(found: dict[str, Any], as_json: bool, labels: dict[str, str]) -> None:
     """Print what was found: as JSON, or the values that have a label, shares as percentages."""
     if as_json:

@@ -310,7 +310,7 @@ def estimate(
     cost = estimate_mapping(storage.load(mapping, Mapping), storage.load(simulation, Result))
     if save:
         storage.save(cost, save)
-    found = {"latency_s": cost.latency, "throughput_hz": cost.throughput, "energy_j": cost.energy, "area_m2": cost.area}
+    found = cost.figures
     if as_json:
         parts = {f"{by}s": {name: {"energy_j": e, "area_m2": a} for name, (e, a) in cost.by(by).items()} for by in ("component", "layer")}
         print(json.dumps({**found, **parts}, indent=2))

@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from memspike.reporter.items import Cell, Column, Figure, Item, Measure, Section, Table, clean, shown
+from memspike.reporter.items import Cell, Column, Figure, Item, Measure, Section, Table, shown
+from memspike.words import clean
 
 _MOST_DATA_CELLS = 400  # a larger table under a figure would only be scrolled past; its CSV holds everything
 _WORDS = {"", "code", "standing"}

@@ -1,20 +1,17 @@
 """What a report is made of: sections of notes, headlines, tables and figures, each with the numbers behind it."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from memspike.errors import MemspikeError
 from memspike.units import percent, si
+from memspike.words import clean
 
 Cell = str | int | float | None
 Tone = Literal["plain", "caution", "missing"]
 Size = Literal["wide", "half", "small"]
-
-# Control characters (ANSI codes begin with one) and the marks that turn the direction of text around: they could hide or rewrite what a reader sees.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +104,6 @@ def _check_rows(item: Table | Figure) -> None:
         if len(row) != len(item.columns):
             what = f"{item.name} has a row of {len(row)} cells and {len(item.columns)} columns"
             raise MemspikeError(what, where=item.title, cure="give every row as many cells")
-
-
-def clean(text: str) -> str:
-    """The text with every control character and every change of direction replaced by a visible mark."""
-    return _UNSEEN.sub("\ufffd", text)
 
 
 def pretty(text: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memspike.reporter.items import clean, pretty, shown
+from memspike.reporter.items import pretty, shown
 from memspike.units import si
+from memspike.words import clean
 
 Plot = dict[str, Any]
 DESIGN, BASELINE, PAPER, SECOND, PALE = "var(--design)", "var(--baseline)", "var(--paper)", "var(--second)", "var(--pale)"

@@ -21,7 +21,6 @@ _ACCURACIES = {
     "direct": "the fp32 network rounded directly to the same bits",
     "dynamic_fixed_point_8": "the 8-bit dynamic fixed-point baseline",
 }
-_COSTS = ("latency_s", "throughput_hz", "energy_j", "area_m2")
 
 
 def sections(network: QuantizedNetwork, designs: Sequence[Pair], summary: Mapping[str, Any]) -> tuple[Section, ...]:
@@ -51,17 +50,12 @@ def check_summary(designs: Sequence[Pair], summary: Mapping[str, Any]) -> None:
         if not isinstance(value, float | int) or not 0 <= value <= 1:
             raise MemspikeError(f"accuracy of {name} is {value!r}; expected a fraction from 0 to 1", where=f"summary accuracy.{name}")
     ratio = Ratio.of(design.cost, baseline.cost)
-    wanted = {("cost", key): value for key, value in zip(_COSTS, _numbers(design), strict=True)}
-    wanted |= {("baseline", key): value for key, value in zip(_COSTS, _numbers(baseline), strict=True)}
+    wanted = {(part, key): value for part, of in (("cost", design), ("baseline", baseline)) for key, value in of.cost.figures.items()}
     wanted |= {("ratio", "speedup"): ratio.speedup, ("ratio", "energy_saving"): ratio.energy_saving, ("ratio", "area_saving"): ratio.area_saving}
     for (part, key), value in wanted.items():
         said = cast(Mapping[str, Any], summary.get(part) or {}).get(key, value)
         if not isinstance(said, float | int) or not math.isclose(said, value, rel_tol=1e-6, abs_tol=1e-12 * abs(value) if value else 1e-12):
             raise MemspikeError(f"is {said!r}, but the first pair of designs gives {value!r}", where=f"summary {part}.{key}")
-
-
-def _numbers(design: Design) -> tuple[float, float, float, float]:
-    return design.cost.latency, design.cost.throughput, design.cost.energy, design.cost.area
 
 
 def _headline(designs: Sequence[Pair], summary: Mapping[str, Any]) -> Section:

@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from memspike.reporter.items import Headline, Note, Table, clean, shown
+from memspike.reporter.items import Headline, Note, Table, shown
 from memspike.reporter.report import Report
+from memspike.words import clean
 
 _TABLES = ("ratios", "accuracy", "costs", "energy-components", "area-components", "checks", "quantiles", "causes", "ways", "over-time", "layers-written")
 _WORDS = {"", "code", "standing"}

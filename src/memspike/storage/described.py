@@ -3,7 +3,6 @@
 import difflib
 import json
 import tomllib
-import unicodedata
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -16,6 +15,7 @@ from memspike.mapping import FaultMap
 from memspike.physics.laws import check_laws
 from memspike.storage.forms import load_saved
 from memspike.storage.strict import MAX_DESCRIPTION, from_json, place_of
+from memspike.words import clean
 
 T = TypeVar("T")
 
@@ -166,7 +166,7 @@ def _check_texts(tree: Any, keys: tuple[int | str, ...], root: Any = None) -> No
         items: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
         for key, inner in items:
             _check_texts(inner, (*keys, key), root)
-    elif isinstance(tree, str) and any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in tree):
+    elif isinstance(tree, str) and clean(tree) != tree:
         raise ChipError(f"{tree[:40]!r} holds control characters; expected plain text", where=place_of(keys, root))
 
 
