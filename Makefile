@@ -17,7 +17,7 @@ install: .venv/installed ## Make .venv with memspike and everything the tests ne
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: install ## Walk the whole line on the embedded digits, about a minute and a half; ends by naming the report
+demo: install ## Walk the whole line on the embedded digits, about a minute once installed; ends by naming the report
 	$(BIN)/memspike run
 
 test: install ## Run the tests, about six minutes on two cores

@@ -85,6 +85,23 @@ def test_a_damaged_report_is_refused_or_shown(full_report: Report, data: st.Data
         read.html()
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "says"),
+    [
+        ("table", {"rows": [["a", 1, 2]]}, "has a row of 3 cells and"),
+        ("figure", {"plot": {"layout": {}}}, "has the height None"),
+        ("figure", {"plot": {"layout": {"height": 1e400}}}, "is no report"),
+        ("note", {"text": ["a"]}, "Input should be a valid string"),
+    ],
+)
+def test_what_is_wrong_with_an_item_is_said(full_report: Report, kind: str, change: dict[str, Any], says: str) -> None:
+    document = json.loads(full_report.to_json())
+    items = [item for section in document["sections"] for item in section["items"] if item["kind"] == kind]
+    next(item for item in items if kind != "table" or len(item["columns"]) == 2).update(change)
+    with pytest.raises(FileRefused, match=says):
+        Report.from_json(json.dumps(document))
+
+
 def test_saving_goes_by_suffix(full_report: Report, full_page: str, tmp_path: Path) -> None:
     full_report.save(tmp_path / "a.html")
     full_report.save(tmp_path / "a.json")
