@@ -17,7 +17,7 @@ from memspike.ops import Add, Dense, Fire, TensorType
 from memspike.program import Program
 from memspike.simulator import check, simulate
 from memspike.simulator.encode import encode
-from memspike.simulator.neuron import Layer
+from memspike.simulator.layer import Layer
 from small_programs import charge, fire, one_dense, small_network, weights
 
 I4 = IntType(4, signed=True)

@@ -1,14 +1,5 @@
-"""The integrate-and-fire circuits: charge in, spikes out, in integers. Each kind says whether its counts are the program's.
+"""The integrate-and-fire circuits: charge in, spikes out, in integers. Each kind says whether its counts are the program's."""
 
-A neuron's potential starts at `charge` and grows by `current * 2**f` per timestep; one spike is worth `threshold`. After the sum S of currents
-and c net spikes it is `v = S * 2**f + charge - c * threshold`, so that `floor(v / threshold) = target - c` with `target = floor((S * 2**f +
-charge) / threshold)`. "While v >= threshold fire up, while v < 0 fire down, at most r times" is therefore `c += clip(target - c, -r, r)`.
-
-S is linear in what the lines have sent so far. So the targets of many timesteps are one product of what had been sent by each of them, in the same
-kernel that computes a layer's counts where that is proven; only the line above is walked through timestep by timestep, on bytes, and never rounds.
-"""
-
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -18,56 +9,12 @@ import torch
 from torch import Tensor
 
 from memspike.errors import SimulationError
-from memspike.integer import Integers, IntType
-from memspike.ops import Conv2d, Dense, Fire, TensorType
-from memspike.simulator import int8
-from memspike.simulator.encode import MAX_TIMESTEPS, Window
-from memspike.simulator.floor import Floor
-from memspike.simulator.kernels import Linear, bounds_of, carrier, channels_last, magnitude_of, stored
-from memspike.simulator.onednn import Image
-
-MAX_RASTER = 1 << 28  # spikes of one image; a quarter of a gigabyte
-BLOCK = 1 << 21  # bytes of what the neurons of a layer want over several timesteps: about what a cache holds, and enough for one call to be worth it
-
-
-class Layer:
-    """The crossbars of one op and what its neurons see of counts `x`; there are neurons for sums of the shape `out`.
-
-    `image` is the shape before a Flatten, where the op is given counts that have not been flattened.
-    """
-
-    def __init__(self, op: Conv2d | Dense, x: TensorType, out: tuple[int, ...], image: Image = None, device: str = "cpu") -> None:
-        self.op, self.x, self.out, self.image, self.device = op, x, out, image, device
-        self.num_timesteps = x.type.num_timesteps
-        bounds = bounds_of(op, x.type)
-        self.low, self.high = bounds.low, bounds.high
-        self.magnitude = bounds.largest * magnitude_of(x.type)
-        self.dtype = carrier(self.magnitude)  # carries a whole window's sums
-        self.bytes_per_value = 8
-
-    def sums_of(self, op: Conv2d | Dense) -> Callable[[Tensor], Tensor]:
-        """The sums `[n, ...]` of counts `[n, ...]` through this op's weights or others of their shape, carried by `dtype`."""
-        product = int8.sums(op, self.x, self.image) if self.device == "cpu" else None
-        return product or Linear(op, self.x.type, self.device)
-
-    def targets(self, fire: Fire, low: int, high: int, *, may_use_bytes: bool = True) -> tuple[Callable[[Tensor], Tensor], str]:
-        """The counts, clipped to `low` to `high`, that the neurons call for after counts `[n, ...]` have been sent; and their arithmetic in words."""
-        if may_use_bytes and self.device == "cpu":
-            product = int8.counts(self.op, self.x, fire, low, high, self.image, torch.int8)
-            if product:
-                self.bytes_per_value = 1
-                return product, "fired in the kernel of its int8 products"
-        sums, floor = self.sums_of(self.op), Floor(fire, low, high, self.low, self.high, len(self.out), self.device)
-        return lambda counts: floor(sums(counts)), f"charge in {str(self.dtype).removeprefix('torch.')}"
-
-    def timesteps_at_once(self, num_images: int) -> int:
-        """So many timesteps of so many images keep to a block."""
-        return max(1, BLOCK // (self.bytes_per_value * max(1, num_images) * max(math.prod(self.out), math.prod(self.x.shape))))
-
-
-def _with_weight(layer: Layer, weight: Integers) -> Layer:
-    """The same crossbars with other weights of the same shape."""
-    return Layer(replace(layer.op, weight=weight), layer.x, layer.out, layer.image, layer.device)
+from memspike.integer import IntType
+from memspike.ops import Fire
+from memspike.simulator.encode import Window
+from memspike.simulator.kernels import stored
+from memspike.simulator.layer import Layer
+from memspike.simulator.scan import Rule, Scan, Scanned, TimestepByTimestep, drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +48,12 @@ class UpDown:
     is_exact = True
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
-        self.layer, self.type, self.max_spikes = layer, fire.type, max_spikes
-        # clipped where no neuron that fires so many times per timestep can tell
-        reach = layer.num_timesteps * max_spikes
-        self.targets, self.note = _walked(layer, fire, min(fire.type.min, -reach), max(fire.type.max, reach), max_spikes)
+        self.type = fire.type
+        self._scan = _scan(layer, fire, Rule(max_spikes, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max))
+        self.note = self._scan.note
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
-        target, counts, num_fires, raster = _scan(self.targets, window, self.layer, -self.max_spikes, self.max_spikes, keep_raster)
-        return _drain(Fired(None, counts, num_fires, 0, raster), target, self.type, self.max_spikes, keep_raster)
+        return _fired(self._scan.run(window, keep_raster=keep_raster), self.type)
 
 
 class TwoPhase:
@@ -117,14 +62,16 @@ class TwoPhase:
     is_exact = True
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
-        self.layer, self.type, self.max_spikes = layer, fire.type, max_spikes
-        self.targets, self.note = layer.targets(fire, fire.type.min, fire.type.max)
+        self.type, self._num_timesteps = fire.type, layer.num_timesteps
+        self._rule = Rule(max_spikes, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max)
+        self.targets, self.note = layer.targets(fire)
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
         target = self.targets(window.counts)  # after the window every line has sent its count
+        target = target.to(torch.int16) if target.dtype == torch.uint8 else target
         silence = torch.zeros_like(target)
-        raster = [silence[0]] * self.layer.num_timesteps if keep_raster else []
-        return _drain(Fired(None, silence, 0, 0, raster), target, self.type, self.max_spikes, keep_raster)
+        raster = [silence[0]] * self._num_timesteps if keep_raster else []
+        return _fired(drained(silence, target, self._rule, 0, raster, keep_raster=keep_raster), self.type)
 
 
 class FireOnly:
@@ -136,13 +83,13 @@ class FireOnly:
     is_exact = False
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
-        self.layer, self.type, self.max_spikes = layer, fire.type, max_spikes
-        self.targets, self.note = _walked(layer, fire, 0, layer.num_timesteps * max_spikes, max_spikes)
+        self.type = fire.type
+        high = min(fire.type.max, layer.num_timesteps * max_spikes)
+        self._scan = _scan(layer, fire, Rule(max_spikes, fires_down=False, drains=False, low=0, high=high))
+        self.note = self._scan.note
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
-        _, counts, num_fires, raster = _scan(self.targets, window, self.layer, 0, self.max_spikes, keep_raster)
-        counts = counts.clamp_(max=min(self.type.max, self.layer.num_timesteps * self.max_spikes))
-        return Fired(None, _stored(counts, self.type), num_fires, 0, raster)
+        return _fired(self._scan.run(window, keep_raster=keep_raster), self.type)
 
 
 class Dual:
@@ -155,41 +102,25 @@ class Dual:
     is_exact = False
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
-        self.layer, self.type, self.max_spikes = layer, fire.type, max_spikes
+        self.type = fire.type
         highest = (layer.magnitude << fire.fraction_bits) + int(np.abs(fire.charge).max())
         if highest >= 1 << 63:
             raise SimulationError(f"one side's potential reaches {highest}, past int64", where=f"op {fire.out}", cure="use another neuron")
-        self.top, reach = highest // int(fire.threshold.min()), layer.num_timesteps * max_spikes
+        rule = Rule(max_spikes, fires_down=False, drains=True, low=0, high=highest // int(fire.threshold.min()))
         weight, charge = layer.op.weight, fire.charge
-        sides = [(weight.clip(min=0), charge.clip(min=0)), ((-weight).clip(min=0), (-charge).clip(min=0))]
-        self._layers = [_with_weight(layer, half) for half, _ in sides]
-        fires = [replace(fire, charge=charge) for _, charge in sides]
-        self._sums = [side.sums_of(side.op) for side in self._layers]
-        self._final = [Floor(fire, 0, self.top, 0, layer.magnitude, len(layer.out), layer.device) for fire in fires]
-        if layer.x.type.signed:
-            self._walked = [(lambda sent, side=side: self._final[side](self._of_both(sent, side)).clamp_(max=reach)) for side in (0, 1)]
-            self.note = f"charge in {str(layer.dtype).removeprefix('torch.')}"
-        else:
-            walked = [_walked(side, fire, 0, reach, max_spikes) for side, fire in zip(self._layers, fires, strict=True)]
-            self._walked, self.note = [targets for targets, _ in walked], max(note for _, note in walked)
+        sides = [layer.with_weight(half.clip(min=0)) for half in (weight, -weight)]
+        fires = [replace(fire, charge=half.clip(min=0)) for half in (charge, -charge)]
+        self._scans = [_scan(sides[side], fires[side], rule, sides[1 - side]) for side in (0, 1)]
+        self.note = max(scan.note for scan in self._scans)
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
-        both = [_scan(self._walked[side], window, self._layers[side], 0, self.max_spikes, keep_raster) for side in (0, 1)]
-        wanted = [self._final[side](self._of_both(window.counts, side)) for side in (0, 1)]
-        left = [target - counts.to(target.dtype) for target, (_, counts, _, _) in zip(wanted, both, strict=True)]
-        num_fires = sum(fires for _, _, fires, _ in both) + sum(total(side, self.top) for side in left)
-        raster = [plus - minus for plus, minus in zip(both[0][3], both[1][3], strict=True)]
-        if keep_raster:
-            raster += _drain_raster([side[0] for side in left], self.max_spikes, len(raster))
-        final = (wanted[0] - wanted[1]).clamp_(self.type.min, self.type.max)
-        return Fired(None, _stored(final, self.type), num_fires, -(-_largest(left) // self.max_spikes), raster)
-
-    def _of_both(self, counts: Tensor, side: int) -> Tensor:
-        """One side's sums: positive counts through its own weights, negative ones, without their sign, through the other side's."""
-        if not self.layer.x.type.signed:
-            return self._sums[side](counts)
-        counts = counts.to(torch.int16) if counts.dtype == torch.int8 else counts  # -128 has no opposite in int8
-        return self._sums[side](counts.clamp(min=0)) + self._sums[1 - side]((-counts).clamp(min=0))
+        up, down = (scan.run(window, keep_raster=keep_raster) for scan in self._scans)
+        counts = (up.counts.to(torch.int64) - down.counts.to(torch.int64)).clamp_(self.type.min, self.type.max)
+        length = max(len(up.raster), len(down.raster))
+        plus, minus = (side.raster + [torch.zeros_like(side.raster[0])] * (length - len(side.raster)) if keep_raster else [] for side in (up, down))
+        raster = [a - b for a, b in zip(plus, minus, strict=True)]
+        extra = max(up.num_extra_timesteps, down.num_extra_timesteps)
+        return _fired(Scanned(counts, up.num_fires + down.num_fires, extra, raster), self.type)
 
 
 NEURONS: dict[str, Callable[[Layer, Fire, int], Neuron]] = {"up_down": UpDown, "two_phase": TwoPhase, "dual": Dual, "fire_only": FireOnly}
@@ -201,72 +132,19 @@ def check_neuron(neuron: str) -> None:
         raise SimulationError(f"unknown neuron {neuron!r}", cure=f"known are: {', '.join(NEURONS)}")
 
 
-def total(values: Tensor, magnitude: int) -> int:
-    """The sum of absolute values of integers up to `magnitude`, over all elements, exact."""
-    if values.dtype == torch.int8 and magnitude == 1 and values.device.type == "cpu":
-        return int(np.count_nonzero(channels_last(values).numpy()))  # many times faster than a sum
-    if values.is_floating_point():
-        return int(values.abs().sum(dtype=carrier(magnitude * values.numel())))
-    return int((values.to(torch.int16) if values.dtype == torch.int8 else values).abs().sum(dtype=torch.int64))  # -128 has no opposite in int8
+def _scan(layer: Layer, fire: Fire, rule: Rule, opposite: Layer | None = None) -> Scan:
+    """The fastest route for a layer's windows: a processor takes every spike by itself, as long as potentials fit its integers."""
+    if layer.device == "cpu":
+        from memspike.simulator.events import SpikeBySpike  # its compiler takes half a second to load, which integers alone need not wait for
+
+        try:
+            return SpikeBySpike(layer, fire, rule, opposite)
+        except OverflowError:
+            pass
+    return TimestepByTimestep(layer, fire, rule, opposite)
 
 
-def _walked(layer: Layer, fire: Fire, low: int, high: int, max_spikes: int) -> tuple[Callable[[Tensor], Tensor], str]:
-    """The targets for a scan; in bytes only if the difference of a target and a count, which lags behind, fits one too."""
-    lag = (layer.num_timesteps - 1) * max_spikes
-    return layer.targets(fire, low, high, may_use_bytes=high + lag <= 127 and low - lag >= -128)
-
-
-def _scan(
-    targets: Callable[[Tensor], Tensor], window: Window, layer: Layer, lowest: int, highest: int, keep_raster: bool
-) -> tuple[Tensor, Tensor, int, list[Tensor]]:
-    """Integrate and fire through the window; a timestep's spikes lie between `lowest` and `highest`. Returns last target, counts, spikes, raster."""
-    target, counts = None, None
-    num_fires, num_done, raster = 0, 0, list[Tensor]()
-    for sent in window.sent(layer.timesteps_at_once(len(window.counts))):
-        wanted = targets(sent.flatten(0, 1))
-        fires = wanted.unflatten(0, sent.shape[:2])
-        num_done += len(fires)
-        target = fires[-1].clone() if num_done == window.num_timesteps else None
-        for fired in fires:  # what was wanted becomes what was fired
-            if counts is None:
-                counts = fired.clamp_(lowest, highest).clone()
-            else:
-                counts.add_(fired.sub_(counts).clamp_(lowest, highest))
-        num_fires += total(wanted, highest)
-        if keep_raster:
-            raster += fires[:, 0].clone().unbind()
-    assert target is not None and counts is not None  # a window has at least one timestep
-    return target, counts, num_fires, raster
-
-
-def _drain(window: Fired, target: Tensor, type: IntType, max_spikes: int, keep_raster: bool) -> Fired:
-    """Fire until every counter is settled. No current flows any more, so a neuron fires at its limit, in one direction, until it is done."""
-    counts = window.counts
-    settled = torch.minimum(torch.maximum(target, counts.clamp(max=type.min)), counts.clamp(min=type.max))
-    left = settled - counts
-    most = _largest([left])
-    raster = window.raster + (_drain_raster([left[0], torch.zeros_like(left[0])], max_spikes, len(window.raster)) if keep_raster else [])
-    num_fires = window.num_fires + (total(left, most) if most else 0)
-    return Fired(window.sums, _stored(settled.clamp_(type.min, type.max), type), num_fires, -(-most // max_spikes), raster)
-
-
-def _stored(counts: Tensor, type: IntType) -> Tensor:
+def _fired(done: Scanned, type: IntType) -> Fired:
     """Counts that lie within a type, kept as such counts are; where they are not negative int8 and uint8 are the same bytes."""
-    return counts.view(torch.uint8) if counts.dtype == torch.int8 and stored(type) == torch.uint8 else counts.to(stored(type))
-
-
-def _largest(left: list[Tensor]) -> int:
-    return max((max(-int(side.min()), int(side.max())) for side in left if side.numel()), default=0)
-
-
-def _drain_raster(left: list[Tensor], max_spikes: int, num_timesteps: int) -> list[Tensor]:
-    """The spikes of the drain timesteps of one image: first side minus second, each firing what is left at its limit."""
-    length = -(-_largest(left) // max_spikes)
-    if num_timesteps + length > MAX_TIMESTEPS or (num_timesteps + length) * left[0].numel() > MAX_RASTER:
-        raise SimulationError(f"a raster of {num_timesteps + length} timesteps of {left[0].numel()} neurons is too large", cure="ask for another layer")
-    raster: list[Tensor] = []
-    for _ in range(length):
-        plus, minus = (side.clamp(-max_spikes, max_spikes) for side in left)
-        raster.append(plus - minus)
-        left = [left[0] - plus, left[1] - minus]
-    return raster
+    counts = done.counts.view(torch.uint8) if done.counts.dtype == torch.int8 and stored(type) == torch.uint8 else done.counts.to(stored(type))
+    return Fired(None, counts, done.num_fires, done.num_extra_timesteps, done.raster)

@@ -11,7 +11,8 @@ from memspike.ops import Charge, Conv2d, Dense, Fire, Op
 from memspike.program import Program
 from memspike.result import Encoder
 from memspike.simulator.encode import Window, check_encoder, check_window, line_keys
-from memspike.simulator.neuron import NEURONS, Fired, Layer, Neuron, check_neuron
+from memspike.simulator.layer import Layer
+from memspike.simulator.neuron import NEURONS, Fired, Neuron, check_neuron
 from memspike.simulator.walk import Ran, Totals, step, unflattened, walk
 
 
