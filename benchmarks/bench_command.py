@@ -4,7 +4,6 @@ Goals: at most 5 s for fidelity ideal, 10 s for spike. The first run decodes the
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,28 +11,28 @@ from pathlib import Path
 
 import torch
 from measure import Row, publish, rounds, seconds_of
-from subjects import SHAPES, training
+from subjects import DATA, SHAPES, training
 
 import memspike as ms
 
 NAME = "command"
 GOALS = {"ideal": "<= 5 s", "spike": "<= 10 s"}
-DATA = Path(os.environ.get("MEMSPIKE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "mnist"
+MNIST = DATA / "mnist"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if not DATA.is_dir():
-        print(f"{NAME}: not measured: no MNIST in {DATA}; MEMSPIKE_DATA names the folder above it")
+    if not MNIST.is_dir():
+        print(f"{NAME}: not measured: no mnist in {DATA}; MEMSPIKE_DATA names the folder above it")
         return
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "lenet.safetensors"
         ms.save(ms.compile(training("lenet", SHAPES["lenet"]).rehearsal()), program)
 
         def run(*options: str) -> float:
-            command = [sys.executable, "-m", "memspike", "--quiet", "simulate", str(program), "--data", str(DATA), *options]
+            command = [sys.executable, "-m", "memspike", "--quiet", "simulate", str(program), "--data", str(MNIST), *options]
             return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
 
         systems = {"python -c 'import torch'": lambda: seconds_of(lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True))}

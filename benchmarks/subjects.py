@@ -1,6 +1,8 @@
 """What is measured: reference networks as plain torch modules and as programs, and random images for both."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,8 @@ from memspike.trainer import Bits, Training
 
 SHAPES = {"lenet": (1, 28, 28), "resnet20": (3, 32, 32), "alexnet_cifar": (3, 32, 32)}
 TITLES = {"lenet": "LeNet", "resnet20": "ResNet-20", "alexnet_cifar": "AlexNet (CIFAR)"}
+TRAINED = {"lenet": ("lenet-mnist-4", "mnist"), "resnet20": ("resnet20-cifar10-4", "cifar10")}
+DATA = Path(os.environ.get("MEMSPIKE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 BATCH = 256
 
 
@@ -41,6 +45,16 @@ def mapping(name: str, bits: int = 4) -> ms.Mapping:
 def mapped(trained: Training) -> ms.Mapping:
     """The program of a training as it stands, mapped."""
     return ms.map(ms.compile(trained.rehearsal()), replace(ms.load_chip("predictive"), max_stacked_tiles=1024))
+
+
+def trained(name: str, number: int) -> tuple[ms.Mapping, NDArray[np.uint8], Tensor] | str:
+    """The 4-bit program that comes along, mapped, and test images as counts and as float32, channels last; or in words which data are not there."""
+    program, folder = TRAINED[name]
+    if not (DATA / folder).is_dir():
+        return f"no {folder} in {DATA} (MEMSPIKE_DATA names the folder above it)"
+    mapped = ms.map(ms.load_program(program), ms.load_chip("predictive"))
+    counts = mapped.program.count_pixels(ms.datasets.load(DATA / folder).test.images[:number]).astype(np.uint8)
+    return mapped, counts, torch.from_numpy(counts.astype(np.float32)).to(memory_format=torch.channels_last)
 
 
 def images(name: str, number: int, bits: int = 4) -> tuple[NDArray[np.uint8], Tensor]:
