@@ -61,7 +61,7 @@ def test_both_routes_do_the_same(route, seed, bits, signed, fires_signed, fracti
     fire = fire_of(rng, crossbars, fraction_bits, int(rng.integers(2, 7)), signed=fires_signed)
     window = Window(counts, crossbars.num_timesteps, encoder, line_keys(seed, 0, len(counts), 0))
     with exact_arithmetic(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(events, "CHARGES", 1 << 62 if route == "by count" else 0)
+        patch.setattr(events, "WORTH", 1 << 62 if route == "by count" else 0)
         fast = NEURONS[kind](crossbars, fire, max_spikes)
         assert "spike by spike" in fast.note
         found = fast.run(window, keep_raster=True)
@@ -89,7 +89,7 @@ def test_integers_are_as_wide_as_the_bounds_ask_for():
     assert list(notes.values()) == [
         "spike by spike, charge in int16, potential in int32",
         "spike by spike, charge in int32, potential in int32",
-        "spike by spike, charge in int16, potential in int64",
+        "spike by spike, charge in int32, potential in int64",
         "charge in float32",
     ]
 

@@ -14,7 +14,6 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
@@ -164,4 +163,7 @@ _FAULTY = [(plus, minus) for plus in range(3) for minus in range(3) if plus or m
 
 def _assigned(costs: Floats) -> Integers:
     """For each row of costs the column that it takes, all different, at the least cost in all."""
+    # half a second, which every command that maps would wait for
+    from scipy.optimize import linear_sum_assignment  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
     return np.asarray(linear_sum_assignment(costs)[1], np.int64)  # pyright: ignore[reportUnknownArgumentType]

@@ -1,9 +1,13 @@
-"""A window of neurons that fire while it lasts, spike by spike: a spike adds its weights to the sums that it reaches, and nothing is done for a line
-that is silent. Exact: integers, as wide as the layer's bounds ask for. The loops themselves are in `loops`."""
+"""A window of neurons that fire while it lasts, spike by spike.
+
+A spike adds its weights to the sums that it reaches, and nothing is done for a line that is silent. Exact: integers, as wide as the layer's bounds ask
+for. What is laid out here, the compiled `loops` walk through.
+"""
 
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +22,12 @@ from memspike.simulator.encode import Window
 from memspike.simulator.kernels import channels_first, channels_last, stored
 from memspike.simulator.layer import Layer
 from memspike.simulator.loops import LANES, Lines, Neurons, Wires
-from memspike.simulator.scan import Rule, Scanned, drain_raster
+from memspike.simulator.scan import Rule, Scanned, drain_raster, sums_between
 
 BLOCK = 1 << 21  # bytes of what lines have sent in several timesteps
+WORTH = 16  # up to so many times a neuron's weights a window squared is less work than its spikes (tried on AVX2)
 CHARGES = 1 << 23  # bytes of the lines of each count, and of what they have charged
-_WIDTHS = (np.int16, np.int32, np.int64)
+_WIDTHS = tuple((np.dtype(sums), np.dtype(potentials)) for sums, potentials in (("int16", "int32"), ("int32", "int32"), ("int32", "int64"), ("int64", "int64")))
 
 
 class SpikeBySpike:
@@ -34,11 +39,12 @@ class SpikeBySpike:
 
     def __init__(self, layer: Layer, fire: Fire, rule: Rule, opposite: Layer | None = None) -> None:
         self.layer, self.rule = layer, rule
-        lowest, highest = (-layer.magnitude, layer.magnitude) if opposite else (min(layer.low, 0), max(layer.high, 0))
+        lowest, highest = sums_between(layer, opposite)
+        largest = max(-lowest, highest)
         # c * threshold lags behind a potential without spikes, by less than what that has moved
-        reach = 2 * ((max(-lowest, highest) << fire.fraction_bits) + int(np.abs(fire.charge).max()) + int(fire.threshold.max()))
-        sums, potentials = _narrowest(lowest, highest), _narrowest(-reach, max(reach, rule.high, -rule.low, rule.max_spikes * layer.num_timesteps))
-        potentials = max(potentials, np.dtype(np.int32), key=lambda dtype: dtype.itemsize)
+        reach = 2 * ((largest << fire.fraction_bits) + int(np.abs(fire.charge).max()) + int(fire.threshold.max()))
+        reach = max(reach, rule.high, -rule.low, rule.max_spikes * layer.num_timesteps)
+        sums, potentials = _narrowest(largest, reach)
         self.note = f"spike by spike, charge in {sums.name}, potential in {potentials.name}"
         kernels = [_kernels(layer.op, layer.image)]
         if layer.x.type.signed:
@@ -59,23 +65,23 @@ class SpikeBySpike:
         self._dtypes, self._groups = (sums, potentials), groups
         # adding up what each count has costs a neuron half a window squared; taking every spike by itself, a part of its weights in each timestep
         size = (layer.num_timesteps + 1) * (rows * (width + LANES) * sums.itemsize + 8 * math.prod(layer.x.shape))
-        self._is_by_count = layer.num_timesteps**2 <= 16 * layer.op.weight[0].size and size <= CHARGES
-        out = stored(fire.type) if fire.type.holds(rule.low, rule.high) else torch.int64
-        self._out = out if out.itemsize == 1 else torch.int64
+        self._is_by_count = layer.num_timesteps**2 <= WORTH * layer.op.weight[0].size and size <= CHARGES
+        self._out = stored(fire.type) if fire.type.holds(rule.low, rule.high) and fire.type.bits <= 8 else torch.int64
 
     def run(self, window: Window, *, keep_raster: bool) -> Scanned:
         counts = _flat(window.counts, self.layer)
-        counts = counts if counts.dtype in (torch.uint8, torch.int8) else counts.to(torch.int64)
+        counts = counts if counts.dtype == torch.uint8 else counts.to(torch.int64)
         out = torch.empty((len(counts), *self._fired), dtype=self._out)
+        into = (out.view(torch.uint8) if out.itemsize == 1 else out).numpy()
         if self._is_by_count and window.encoder != "random":
             charges = np.empty((window.num_timesteps + 1, *self._sums), self._dtypes[0])
             spikes = _spikes(window.num_timesteps, window.encoder)
-            num_fires, most = loops.run_counts(counts.numpy(), self._lines, spikes, self._wires, self._neurons, charges, out.numpy())
+            num_fires, most = loops.run_counts(counts.numpy(), self._lines, spikes, self._wires, self._neurons, charges, into)
         else:
             sums, fired = self._room(len(counts))
             block = max(1, BLOCK // max(1, 8 * counts.numel()))
             num_fires = sum(self._step(before, sent, sums, fired) for before, sent in _sent(window, self.layer, block))
-            more, most = loops.settle(sums, fired, self._neurons, out.numpy())
+            more, most = loops.settle(sums, fired, self._neurons, into)
             num_fires += more
         return Scanned(self._shaped(out), int(num_fires), int(most), self._raster(window) if keep_raster else [])
 
@@ -89,7 +95,7 @@ class SpikeBySpike:
             self._step(before, sent, sums, fired)
             raster.append(self._shaped(torch.from_numpy(fired - counted))[0])
         counted = fired.copy()
-        loops.settle(sums, fired, self._neurons, np.empty_like(fired))
+        loops.settle(sums, fired, self._neurons, np.empty(fired.shape, np.int64))
         return raster + drain_raster(self._shaped(torch.from_numpy(fired - counted))[0], self.rule.max_spikes, len(raster))
 
     def _step(self, before: Integers, sent: Integers, sums: Integers, fired: Integers) -> int:
@@ -107,10 +113,11 @@ class SpikeBySpike:
         return channels_first(parted.movedim(1, 3).reshape(len(counts), height, width, channels))
 
 
-def _narrowest(low: int, high: int) -> "np.dtype[np.signedinteger]":
-    for width in _WIDTHS:
-        if np.iinfo(width).min <= low and high <= np.iinfo(width).max:
-            return np.dtype(width)
+def _narrowest(total: int, potential: int) -> "tuple[np.dtype[Any], np.dtype[Any]]":
+    """The first pair of integers, for sums and potentials, that holds both; few pairs, because the loops are compiled for each."""
+    for pair in _WIDTHS:
+        if total <= np.iinfo(pair[0]).max and potential <= np.iinfo(pair[1]).max:
+            return pair
     raise OverflowError("past int64")
 
 
@@ -128,7 +135,7 @@ def _kernels(op: Conv2d | Dense, image: tuple[int, ...] | None) -> Integers:
     return spread
 
 
-def _wired(layer: Layer, kernels: list[Integers], dtype: "np.dtype[np.signedinteger]") -> tuple[Lines, Wires, int, int]:
+def _wired(layer: Layer, kernels: list[Integers], dtype: "np.dtype[Any]") -> tuple[Lines, Wires, int, int]:
     """What sends, where its charge goes, and how many rows of how many sums there are, `LANES` further apart than they are long.
 
     With stride s an input at y reaches, through kernel row k, the output `(y + padding - k) / s` where that is whole: the rows of the kernel that do lie s
@@ -190,7 +197,7 @@ def _reached(place: int, length: int, stride: int, outputs: int) -> tuple[int, i
     return rest, skipped, last - skipped, max(0, min(taps, last + 1) - skipped)
 
 
-def _rows(values: Integers, layer: Layer, width: int, dtype: "np.dtype[np.signedinteger]") -> Integers:
+def _rows(values: Integers, layer: Layer, width: int, dtype: "np.dtype[Any]") -> Integers:
     """What each channel's neurons have, `[groups, row]`."""
     by_group = np.broadcast_to(values, (len(layer.op.weight),)).reshape(layer.op.groups, -1)
     return np.tile(by_group, (1, width // by_group.shape[1])).astype(dtype)

@@ -222,7 +222,7 @@ def _fire(sums: Any, fired: Any, threshold: Any, charge: Any, neurons: Neurons) 
         up, down = kind(potential >= threshold[i]), kind(potential < lowest)
         fired[i] = kind(fired[i] + kind(up - down))
         fires = kind(fires + kind(up + down))
-    number = np.int64(fires)
+    number = int(fires)
     if fires and neurons.max_spikes > 1:
         for i in range(len(threshold)):
             more = (sums[i] * scale + charge[i] - fired[i] * threshold[i]) // threshold[i]
@@ -258,5 +258,5 @@ def _settle(sums: Any, fired: Any, threshold: Any, charge: Any, neurons: Neurons
             fired[i] = settled
             number, most = number + left, max(most, spent + left)
     for i in range(len(threshold)):
-        out[i] = min(max(fired[i], low), high)
+        out[i] = min(max(fired[i], low), high)  # a byte's bits are the same with a sign and without
     return number, most

@@ -67,8 +67,7 @@ class TimestepByTimestep:
         self.layer, self.rule, self.note = layer, rule, layer.note()
         reach = layer.num_timesteps * rule.max_spikes  # clipped where no neuron that fires so many times per timestep can tell
         low, high = min(rule.low, -reach if rule.fires_down else 0), max(rule.high, reach)
-        acc_low, acc_high = (-layer.magnitude, layer.magnitude) if opposite else (layer.low, layer.high)
-        self._floor = Floor(fire, low, high, acc_low, acc_high, len(layer.out), layer.device)
+        self._floor = Floor(fire, low, high, *sums_between(layer, opposite), len(layer.out), layer.device)
         self._sums = _of_both(layer, opposite) if opposite and layer.x.type.signed else layer.sums_of(layer.op)
 
     def run(self, window: Window, *, keep_raster: bool) -> Scanned:
@@ -93,6 +92,13 @@ class TimestepByTimestep:
 
     def _timesteps_at_once(self, num_images: int) -> int:
         return max(1, BLOCK // (8 * max(1, num_images) * max(math.prod(self.layer.out), math.prod(self.layer.x.shape))))
+
+
+def sums_between(layer: Layer, opposite: Layer | None) -> tuple[int, int]:
+    """The least and greatest sum, where negative counts pass through the layer `opposite`."""
+    if opposite is None or not layer.x.type.signed:
+        return layer.low, layer.high
+    return -layer.magnitude - opposite.magnitude, layer.magnitude + opposite.magnitude
 
 
 def drained(counts: Tensor, target: Tensor, rule: Rule, num_fires: int, raster: list[Tensor], *, keep_raster: bool) -> Scanned:
