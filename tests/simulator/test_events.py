@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memspike.integer import IntType
 from memspike.ops import Conv2d, Dense, Fire, TensorType
-from memspike.simulator import events
+from memspike.simulator import events, loops
 from memspike.simulator.encode import Window, line_keys
 from memspike.simulator.events import SpikeBySpike
 from memspike.simulator.kernels import bounds_of, exact_arithmetic
@@ -108,3 +108,20 @@ def test_long_windows_take_every_spike_by_itself():
         found, meant = (scan.run(window, keep_raster=False) for scan in (fast, TimestepByTimestep(crossbars, fire, rule)))
     assert np.array_equal(found.counts.numpy(), fire.evaluate(op.evaluate(counts.numpy().astype(np.int64))))
     assert torch.equal(found.counts.long(), meant.counts.long()) and found.num_fires == meant.num_fires
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
+    """numba refuses to keep what it compiles where neither the package's folder nor the user's can be written to."""
+    njit = loops.numba.njit
+
+    def nowhere(*, cache: bool = False, **options):
+        if not cache:
+            return njit(**options)
+
+        def refuse(function):
+            raise RuntimeError(f"cannot cache function {function.__name__!r}: no locator available")
+
+        return refuse
+
+    monkeypatch.setattr(loops.numba, "njit", nowhere)
+    assert loops.compiled(lambda x: x + 1)(1) == 2
