@@ -46,10 +46,10 @@ class SpikeBySpike:
         reach = max(reach, rule.high, -rule.low, rule.max_spikes * layer.num_timesteps)
         sums, potentials = _narrowest(largest, reach)
         self.note = f"spike by spike, charge in {sums.name}, potential in {potentials.name}"
-        kernels = [_kernels(layer.op, layer.image)]
+        kernels = [_kernels(layer.op, layer.image, sums)]
         if layer.x.type.signed:
-            kernels.append(_kernels(opposite.op, layer.image) if opposite else -kernels[0])
-        self._lines, self._wires, rows, width = _wired(layer, kernels, sums)
+            kernels.append(_kernels(opposite.op, layer.image, sums) if opposite else -kernels[0])
+        self._lines, self._wires, rows, width = _wired(layer, kernels)
         groups = layer.op.groups
         self._neurons = Neurons(
             _rows(fire.threshold, layer, width, potentials),
@@ -121,21 +121,21 @@ def _narrowest(total: int, potential: int) -> "tuple[np.dtype[Any], np.dtype[Any
     raise OverflowError("past int64")
 
 
-def _kernels(op: Conv2d | Dense, image: tuple[int, ...] | None) -> Integers:
+def _kernels(op: Conv2d | Dense, image: tuple[int, ...] | None, dtype: "np.dtype[Any]") -> NDArray[Any]:
     """The weights `[channels out, channels in of a group, rows, columns]`, a dense op's as those of an image of one pixel, its lines in the order in
     which they come; a dilated kernel has zeros in between."""
+    weight = op.weight.astype(dtype)  # at once, because what is made of it is copied
     if isinstance(op, Dense):
-        weight = op.weight
         if image and op.groups == 1:
             weight = weight.reshape(len(weight), *image).transpose(0, 2, 3, 1).reshape(len(weight), -1)
         return weight[:, :, None, None]
     (dh, dw), (kh, kw) = op.dilation, op.weight.shape[2:]
-    spread = np.zeros((*op.weight.shape[:2], dh * (kh - 1) + 1, dw * (kw - 1) + 1), op.weight.dtype)
-    spread[:, :, ::dh, ::dw] = op.weight
+    spread = np.zeros((*weight.shape[:2], dh * (kh - 1) + 1, dw * (kw - 1) + 1), dtype)
+    spread[:, :, ::dh, ::dw] = weight
     return spread
 
 
-def _wired(layer: Layer, kernels: list[Integers], dtype: "np.dtype[Any]") -> tuple[Lines, Wires, int, int]:
+def _wired(layer: Layer, kernels: list[NDArray[Any]]) -> tuple[Lines, Wires, int, int]:
     """What sends, where its charge goes, and how many rows of how many sums there are, `LANES` further apart than they are long.
 
     With stride s an input at y reaches, through kernel row k, the output `(y + padding - k) / s` where that is whole: the rows of the kernel that do lie s
@@ -152,7 +152,7 @@ def _wired(layer: Layer, kernels: list[Integers], dtype: "np.dtype[Any]") -> tup
     outs, (kh, kw) = len(op.weight) // op.groups, kernels[0].shape[2:]
     row = width * outs + LANES
     run_starts, across = _run_starts(kw, sw, outs)
-    weights = np.zeros((len(kernels), channels, kh, across), dtype)
+    weights = np.zeros((len(kernels), channels, kh, across), kernels[0].dtype)
     for sign, kernel in enumerate(kernels):
         by_line = kernel.reshape(op.groups, outs, -1, kh, kw).transpose(0, 2, 3, 4, 1).reshape(channels, kh, kw, outs)
         for k, place in enumerate(_by_remainder(kh, sh)):
