@@ -201,6 +201,13 @@ def test_eight_bits_walk_through_256_timesteps():
     assert result.rasters["y.sum"].shape[0] >= 256 and result.rasters["y.sum"].sum() == result.outputs[0, 0]
 
 
+def test_two_phases_drain_down_to_the_most_negative_count():
+    """-128 has no opposite in a byte."""
+    program = _one_neuron([-7], threshold=1, fraction_bits=1, type=IntType(8, signed=True), input_type=IntType(4))
+    result = simulate(map_program(program, test_chip()), np.array([[15]]), fidelity="spike", neuron="two_phase", raster=["y.sum"])
+    assert result.outputs.tolist() == [[-128]] and result.rasters["y.sum"].tolist() == [[0]] * 16 + [[-1]] * 128
+
+
 def test_thresholds_far_beyond_float32_stay_exact():
     rng = np.random.default_rng(0)
     for seed in range(20):

@@ -22,9 +22,8 @@ from memspike.simulator.encode import Window
 from memspike.simulator.kernels import channels_first, channels_last, stored
 from memspike.simulator.layer import Layer
 from memspike.simulator.loops import LANES, Lines, Neurons, Wires
-from memspike.simulator.scan import Rule, Scanned, drain_raster, sums_between
+from memspike.simulator.scan import BLOCK, Rule, Scanned, drain_raster, sums_between
 
-BLOCK = 1 << 21  # bytes of what lines have sent in several timesteps
 WORTH = 16  # up to so many times a neuron's weights a window squared is less work than its spikes (tried on AVX2)
 CHARGES = 1 << 23  # bytes of the lines of each count, and of what they have charged
 _WIDTHS = tuple((np.dtype(sums), np.dtype(potentials)) for sums, potentials in (("int16", "int32"), ("int32", "int32"), ("int32", "int64"), ("int64", "int64")))

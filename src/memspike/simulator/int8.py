@@ -45,11 +45,9 @@ def sums(op: Conv2d | Dense, x: TensorType, image: Image = None) -> Product | Ba
     return product if product and _agrees(product, x, image, None) else None
 
 
-def counts(
-    op: Conv2d | Dense, x: TensorType, fire: Fire, low: int, high: int, image: Image = None, dtype: torch.dtype | None = None
-) -> Product | Banded | None:
+def counts(op: Conv2d | Dense, x: TensorType, fire: Fire, low: int, high: int, image: Image = None) -> Product | Banded | None:
     """The counts, clipped to `low` to `high`, that Fire makes of the op's sums of counts `x`, if they are proven; int8 if any is negative, else uint8."""
-    dtype = dtype or (torch.int8 if low < 0 else torch.uint8)
+    dtype = torch.int8 if low < 0 else torch.uint8
     if low < torch.iinfo(dtype).min or high > torch.iinfo(dtype).max or not (is_available() and fits(op, x.type) and _is_ordinary(op, x)):
         return None
     bounds = bounds_of(op, x.type)

@@ -34,7 +34,7 @@ class Wires(NamedTuple):
 
     `places` `[pixels, 4]` is, for a pixel, where its first run of sums begins, where its weights do, how many `LANES` it takes, and how many runs there
     are: each begins `up` sums before the last one, its weights `across` later. `starts` `[channels, 2]` is what a channel adds to either beginning;
-    those of negative spikes come `opposite` weights later.
+    those of negative spikes come `opposite` weights later. Channels of one of several `groups` reach sums of their own.
     """
 
     weights: Any

@@ -68,7 +68,7 @@ class TwoPhase:
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
         target = self.targets(window.counts)  # after the window every line has sent its count
-        target = target.to(torch.int16) if target.dtype == torch.uint8 else target
+        target = target.to(torch.int16) if target.dtype == torch.uint8 else target  # a byte without a sign has no -1 to clamp to
         silence = torch.zeros_like(target)
         raster = [silence[0]] * self._num_timesteps if keep_raster else []
         return _fired(drained(silence, target, self._rule, 0, raster, keep_raster=keep_raster), self.type)

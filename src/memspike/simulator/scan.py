@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +20,11 @@ from memspike.errors import SimulationError
 from memspike.ops import Fire
 from memspike.simulator.encode import MAX_TIMESTEPS, Window
 from memspike.simulator.floor import Floor
-from memspike.simulator.kernels import carrier, channels_last
+from memspike.simulator.kernels import carrier
 from memspike.simulator.layer import Layer
 
 MAX_RASTER = 1 << 28  # spikes of one image; a quarter of a gigabyte
-BLOCK = 1 << 21  # bytes of what the neurons of a layer want over several timesteps: about what a cache holds, and enough for one call to be worth it
+BLOCK = 1 << 21  # bytes of what lines have sent or neurons want over several timesteps: about what a cache holds, and enough for one call to be worth it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class TimestepByTimestep:
                 if counts is None:
                     counts = torch.zeros_like(fired)
                 counts.add_(fired.sub_(counts).clamp_(-rule.max_spikes if rule.fires_down else 0, rule.max_spikes))
-            num_fires += total(wanted, rule.max_spikes)
+            num_fires += _total(wanted, rule.max_spikes)
             if keep_raster:
                 raster += fires[:, 0].clone().unbind()
         assert target is not None and counts is not None  # a window has at least one timestep
@@ -105,15 +104,15 @@ def drained(counts: Tensor, target: Tensor, rule: Rule, num_fires: int, raster: 
     """Fire until every counter is settled. No current flows any more, so a neuron fires at its limit, in one direction, until it is done."""
     settled = torch.minimum(torch.maximum(target, counts.clamp(max=rule.low)), counts.clamp(min=rule.high))
     left = settled - counts
-    most = max(-int(left.min()), int(left.max())) if left.numel() else 0
+    most = _largest(left)
     if keep_raster:
         raster = raster + drain_raster(left[0], rule.max_spikes, len(raster))
-    return Scanned(settled.clamp_(rule.low, rule.high), num_fires + (total(left, most) if most else 0), -(-most // rule.max_spikes), raster)
+    return Scanned(settled.clamp_(rule.low, rule.high), num_fires + _total(left, most), -(-most // rule.max_spikes), raster)
 
 
 def drain_raster(left: Tensor, max_spikes: int, num_timesteps: int) -> list[Tensor]:
     """The spikes of the timesteps after a window of `num_timesteps`, of one image: each neuron fires what is left at its limit."""
-    length = -(-int(left.abs().max()) // max_spikes)
+    length = -(-_largest(left) // max_spikes)
     if num_timesteps + length > MAX_TIMESTEPS or (num_timesteps + length) * left.numel() > MAX_RASTER:
         raise SimulationError(f"a raster of {num_timesteps + length} timesteps of {left.numel()} neurons is too large", cure="ask for another layer")
     raster: list[Tensor] = []
@@ -123,13 +122,14 @@ def drain_raster(left: Tensor, max_spikes: int, num_timesteps: int) -> list[Tens
     return raster
 
 
-def total(values: Tensor, magnitude: int) -> int:
+def _largest(values: Tensor) -> int:
+    """The largest absolute value; -128 has no opposite in int8."""
+    return max(-int(values.min()), int(values.max())) if values.numel() else 0
+
+
+def _total(values: Tensor, magnitude: int) -> int:
     """The sum of absolute values of integers up to `magnitude`, over all elements, exact."""
-    if values.dtype == torch.int8 and magnitude == 1 and values.device.type == "cpu":
-        return int(np.count_nonzero(channels_last(values).numpy()))  # many times faster than a sum
-    if values.is_floating_point():
-        return int(values.abs().sum(dtype=carrier(magnitude * values.numel())))
-    return int((values.to(torch.int16) if values.dtype == torch.int8 else values).abs().sum(dtype=torch.int64))  # -128 has no opposite in int8
+    return int(values.to(carrier(magnitude)).abs().sum(dtype=carrier(magnitude * values.numel())))
 
 
 def _of_both(layer: Layer, opposite: Layer) -> Callable[[Tensor], Tensor]:
