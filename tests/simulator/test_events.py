@@ -79,6 +79,21 @@ def _refuse(*_):
     raise OverflowError
 
 
+@pytest.mark.parametrize("route", ["spike by spike", "timestep by timestep"])
+def test_a_side_without_weights_is_reached_through_the_other_ones(route, monkeypatch):
+    """One weight of -1: negative counts raise the raising side, whose own weights are all zero."""
+    if route == "timestep by timestep":
+        monkeypatch.setattr(events, "SpikeBySpike", _refuse)
+    op, x = Dense("s", ("x",), np.array([[-1]]), I8), TensorType((1,), IntType(5, signed=True))
+    counts = np.arange(-16, 16)
+    fire = Fire("y", ("s",), np.array([64]), np.array([44]), 3, IntType(4, signed=True))
+    window = Window(torch.from_numpy(counts[:, None]).to(torch.int8), x.type.num_timesteps, "even", line_keys(0, 0, len(counts), 0))
+    with exact_arithmetic():
+        found = NEURONS["dual"](Layer(op, x, (1,)), fire, 1).run(window, keep_raster=False).counts[:, 0]
+    raised, lowered = (-counts).clip(min=0), counts.clip(min=0)
+    assert found.tolist() == ((raised * 8 + 44) // 64 - lowered * 8 // 64).tolist()
+
+
 def test_integers_are_as_wide_as_the_bounds_ask_for():
     """The first sum past each width takes the next; past int64 the other route is taken."""
     notes = {}
