@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from memspike.errors import ChipError
@@ -200,7 +201,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chip:
     """A spiking memristor chip: one kind of crossbar, neuron and periphery, repeated.
 
@@ -276,6 +277,10 @@ class Chip:
 
     def digest(self) -> str:
         """SHA-256 of the whole description, sources included; what is absent does not count."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return hashlib.sha256(_said(self).encode()).hexdigest()
 
 

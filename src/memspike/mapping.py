@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -105,7 +106,7 @@ class LayerPlan:
     copies: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Mapping:
     """A program on a chip: `layers` (one plan per op with weights), the `tiles` that hold the weights, one copy of each, and the `faults` of the
     chip's crossbars (of that copy) if they are known."""
@@ -162,6 +163,20 @@ class Mapping:
             times = times_held[group, row, channel]
             raise MappingError(f"the weight of group {group}, row {row}, channel {channel} lies on {times} tiles; expected 1", where=f"op {op}")
         return matrices.transpose(0, 2, 1).reshape(self.program.op(op).constants()["weight"].shape)
+
+    def row_loads(self, op: str) -> tuple[Integers, Integers]:
+        """What a spike on each row of the op's matrices reads, both `[groups, rows]`: how many cells, and the sum of their levels."""
+        return self._row_loads[op]
+
+    @cached_property
+    def _row_loads(self) -> dict[str, tuple[Integers, Integers]]:
+        shapes = {plan.op: (plan.num_groups, plan.num_rows) for plan in self.layers}
+        loads = {op: (np.zeros(shape, np.int64), np.zeros(shape, np.int64)) for op, shape in shapes.items()}
+        for tile in self.tiles:
+            (cells, levels), rows = loads[tile.op], (tile.group, slice(*tile.rows))
+            cells[rows] += tile.levels.shape[1]
+            levels[rows] += tile.levels.sum(axis=1, dtype=np.int64)
+        return loads
 
     def tiles_of(self, op: str) -> Iterator[Tile]:
         return (tile for tile in self.tiles if tile.op == op)

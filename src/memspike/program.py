@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ _LINE = re.compile(r"(?P<out>\S+): (?P<type>[ui]\d+\[[\d, ]*\]) = (?P<word>\w+)\
 _NUMBER = re.compile(r" (\w+)=(\[[\d, ]*\]@[0-9a-f]{16}|\([\d, ]*\)|[ui]\d+|\d+)")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Program:
     """An exact integer network: `input`, then `ops` in order, and the value named `output` as the scores.
 
@@ -86,6 +87,10 @@ class Program:
 
     def digest(self) -> str:
         """SHA-256 of the meaning: equal programs have equal digests, whatever their values are called."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         alias = {name: f"v{i}" for i, name in enumerate(self.types)}
         lines = [f"memspike program {VERSION}", f"v0: {self.input_type} = input{self.pixels}"]
         lines += [_line(op, self.types[op.out], alias, digits=64) for op in self.ops]

@@ -16,7 +16,7 @@ from memspike.mapper import map as map_program
 from memspike.ops import Add, Conv2d, Fire, Flatten, MaxPool2d, TensorType
 from memspike.program import Program
 from memspike.simulator import int8, simulate
-from memspike.simulator.chunks import BLOCKS, bytes_per_image, chunk_size, in_chunks
+from memspike.simulator.chunks import BLOCKS, MAX_CHUNK, bytes_per_image, chunk_size, in_chunks
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import exact_arithmetic
 from memspike.simulator.spike import Spike
@@ -144,7 +144,7 @@ def test_memory_decides_how_many_images_and_threads_work_at_once(three_threads):
 def test_chunks_are_chosen_by_the_largest_value():
     assert chunk_size(small_network(), 3 * 8 * 8 * 10, None) == 10
     assert chunk_size(small_network(), 1, None) == 1
-    assert chunk_size(small_network(), 1 << 30, None) == 256
+    assert chunk_size(small_network(), 1 << 30, None) == MAX_CHUNK
     assert chunk_size(small_network(), 1, 1000) == 1000
     with pytest.raises(SimulationError, match="batch_size is 0"):
         simulate(map_program(small_network(), test_chip()), images(1), batch_size=0)

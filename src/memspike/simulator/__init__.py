@@ -32,7 +32,7 @@ from memspike.simulator.written import faults_of, written
 __all__ = ["check", "check_device", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
-_CHUNK_ELEMENTS = {"ideal": 1 << 22, "spike": 1 << 20, "analog": 1 << 20}  # of the largest value of one chunk: it should stay in the cache
+_CHUNK_ELEMENTS = {"ideal": 6 << 20, "spike": 1 << 20, "analog": 1 << 20}  # of the largest value of one chunk: it should stay in the cache
 Progress = Callable[[int, int], None]
 
 

@@ -86,11 +86,7 @@ class Tally:
         """Rows driven and cells read: both linear in the input counts, so the images' sum tells all."""
         plan = self.mapping.plan(op.out)
         spikes = _row_spikes(op, self._totals[op.inputs[0]])
-        cells, levels = np.zeros_like(spikes), np.zeros_like(spikes)
-        for tile in self.mapping.tiles_of(op.out):
-            rows = tile.group, slice(*tile.rows)
-            cells[rows] += tile.levels.shape[1]
-            levels[rows] += tile.levels.sum(axis=1, dtype=np.int64)
+        cells, levels = self.mapping.row_loads(op.out)
         return {
             ("row_driver", "spike"): _exact_sum(spikes) * plan.column_tiles,
             ("cell", "read"): _exact_sum(spikes, cells),
@@ -161,7 +157,9 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def _exact_sum(*factors: Integers) -> int:
     """The sum of the elementwise product, in Python's unbounded integers where int64 could overflow."""
-    product = factors[0].astype(object)
+    bound = math.prod(int(factor.max(initial=0)) for factor in factors) * factors[0].size  # no factor is negative
+    kind = np.int64 if bound < 1 << 63 else object
+    product = factors[0].astype(kind, copy=False)
     for factor in factors[1:]:
         product = product * factor
     return int(product.sum())

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -17,14 +18,14 @@ from memspike.ops import Conv2d, Dense, TensorType
 from memspike.program import Program
 from memspike.simulator.kernels import carrier_of, channels_first, channels_last, stored
 
-MAX_CHUNK = 256
+MAX_CHUNK = 512
 MEMORY = 1 << 30  # bytes of all chunks that are being computed
 BLOCKS = 1 << 24  # bytes that a thread may need beside its images, for several timesteps of a layer at once
 R = TypeVar("R")
 
 
 def chunk_size(program: Program, max_elements: int, batch_size: int | None) -> int:
-    """Images per chunk: `batch_size`, or so many that the program's largest value stays within `max_elements` and all threads within `MEMORY`, up to 256."""
+    """Images per chunk: `batch_size`, or so many that the program's largest value stays within `max_elements` and all threads within `MEMORY`, up to `MAX_CHUNK`."""
     if batch_size is not None and batch_size < 1:
         raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
     largest = max(math.prod(type.shape) for type in program.types.values())
@@ -32,6 +33,7 @@ def chunk_size(program: Program, max_elements: int, batch_size: int | None) -> i
     return batch_size or min(MAX_CHUNK, max(1, min(by_memory, max_elements // largest)))
 
 
+@lru_cache(maxsize=4)
 def bytes_per_image(program: Program) -> int:
     """The most that one image takes while its ops are computed: the values that wait for a reader, and one op at work on its slowest route.
 

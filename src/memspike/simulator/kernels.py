@@ -142,6 +142,8 @@ def digital(program: Program, op: Op) -> Callable[..., Tensor]:
 
 def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Values that fit `dtype`, in it: bytes with and without a sign look the same then, and need not be copied."""
+    if values.dtype == dtype:
+        return values
     return values.view(dtype) if values.dtype.itemsize == dtype.itemsize == 1 else values.to(dtype)
 
 
@@ -189,7 +191,7 @@ def _pooled(x: Tensor, op: SumPool2d | MaxPool2d, combine: Callable[[Tensor, Ten
     if any(op.padding):
         x = F.pad(x, (op.padding[1], op.padding[1], op.padding[0], op.padding[0]), value=padding)
     for axis, kernel, stride in zip((2, 3), op.kernel, op.stride, strict=True):
-        places = x.shape[axis] - kernel + 1
-        shifted = (x.narrow(axis, shift, places)[(..., slice(None, None, stride), *[slice(None)] * (3 - axis))] for shift in range(kernel))
-        x = functools.reduce(combine, shifted)
+        shape, steps, first, step = list(x.shape), list(x.stride()), x.storage_offset(), x.stride(axis)
+        shape[axis], steps[axis] = (shape[axis] - kernel) // stride + 1, step * stride
+        x = functools.reduce(combine, [x.as_strided(shape, steps, first + shift * step) for shift in range(kernel)])
     return x

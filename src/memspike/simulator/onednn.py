@@ -19,7 +19,8 @@ from memspike.ops import Conv2d, Dense
 from memspike.simulator.floor import Line
 from memspike.simulator.kernels import channels_first, channels_last
 
-_TRIED = 16, 1 << 20  # images on which kernels are timed, and values in them
+_WORDS = torch.int64, torch.int32, torch.int16, torch.uint8
+_TRIED = 64, 1 << 20  # images on which kernels are timed, and values in them
 _ZEROS = 3  # times a convolution's products a band may have, zeros included, to be tried
 _COPIES = 16  # times its image a convolution's bands may take in memory
 Image = tuple[int, ...] | None
@@ -108,18 +109,20 @@ class Bands:
         self.rows, num_columns = (self.height - self.high) // self._down + 1, (self.width - reach) // right + 1
         self.across, self.num_columns = num_columns // columns, num_columns
         self.wide, self._step = (columns - 1) * right + reach, columns * right
+        # bytes are copied in the longest words that begin where rows, bands and their steps do
+        self._word = next(dtype for dtype in _WORDS if all(length * self.inputs % dtype.itemsize == 0 for length in (self.width, self.wide, self._step)))
         self.bytes = self.rows * self.across * self.high * self.wide * self.inputs  # of an image's bands
 
     def of(self, counts: Tensor) -> Tensor:
         """The bands `[n * rows * across, high * wide * inputs]` of images."""
-        (ph, pw), number = self._padding, len(counts)
-        image = channels_last(F.pad(counts, (pw, pw, ph, ph)) if ph or pw else counts)
-        row, band = self.width * self.inputs, self.wide * self.inputs
+        (ph, pw), number, word = self._padding, len(counts), self._word.itemsize
+        image = channels_last(F.pad(counts, (pw, pw, ph, ph)) if ph or pw else counts).view(number, -1).view(self._word)
+        row, band, step = (length * self.inputs // word for length in (self.width, self.wide, self._step))
         if band < row:  # strips of the image, as wide as a band: what lies below each other in a strip lies together
-            image = image.as_strided((number, self.across, self.height, band), (self.height * row, self._step * self.inputs, row, 1)).contiguous()
+            image = image.as_strided((number, self.across, self.height, band), (self.height * row, step, row, 1)).contiguous()
         strip = self.height * band
         bands = image.as_strided((number, self.rows, self.across, self.high * band), (self.across * strip, self._down * band, strip, 1))
-        return bands.reshape(-1, self.high * band)
+        return bands.contiguous().view(torch.uint8).view(-1, self.high * band * word)
 
     def image(self, found: Tensor) -> Tensor:
         """What the bands gave, as images `[n, channels, rows, columns]`."""

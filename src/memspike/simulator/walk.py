@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from memspike.ops import Conv2d, Dense, Fire, Flatten, Op
 from memspike.program import Program
 from memspike.simulator import int8
 from memspike.simulator.floor import Floor
-from memspike.simulator.kernels import Linear, carrier, channels_first, channels_last, digital, magnitude_of, stored, to_numpy
+from memspike.simulator.kernels import Linear, carrier, channels_last, digital, magnitude_of, stored, to_numpy
 from memspike.simulator.neuron import Fired
 
 
@@ -67,15 +68,13 @@ def totals_over_images(values: Tensor, type: IntType) -> Integers:
         return to_numpy(values.abs().sum(dim=0, dtype=carrier(magnitude_of(type) * len(values))))
     # abs(-128) overflows int8 to the byte that means 128 without a sign
     sizes = channels_last(values.abs().view(torch.uint8) if values.dtype == torch.int8 else values)
-    shape = sizes.shape[1:]
-    sizes, per_byte = sizes.flatten(1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
-    whole = len(sizes) // per_byte * per_byte
-    partial = sizes[:whole].unflatten(0, (-1, per_byte)).sum(dim=1, dtype=torch.uint8) if per_byte > 1 else sizes
-    if whole < len(sizes):
-        partial = torch.cat([partial, sizes[whole:].sum(dim=0, keepdim=True, dtype=torch.uint8)])
-    wide = torch.int16 if len(partial) <= 128 else torch.int32
-    found = partial[0] if len(partial) == 1 else partial.to(wide).sum(dim=0, dtype=wide)
-    return to_numpy(channels_first(found.reshape(1, *shape))[0])
+    rows, per_byte = sizes.cpu().numpy().reshape(len(sizes), -1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
+    whole = len(rows) // per_byte * per_byte
+    partial = np.add.reduce(rows[:whole].reshape(-1, per_byte, rows.shape[1]), axis=1, dtype=np.uint8)
+    found = np.add.reduce(partial, axis=0, dtype=np.uint16 if len(partial) <= 257 else np.uint32).astype(np.int64)  # 257 bytes fit 16 bits
+    if whole < len(rows):
+        found += np.add.reduce(rows[whole:], axis=0, dtype=np.uint8)
+    return np.moveaxis(found.reshape(sizes.shape[1:]), -1, 0) if sizes.ndim == 4 else found
 
 
 def step(program: Program, op: Op, images: Mapping[str, tuple[int, ...]] | None = None, device: str = "cpu") -> Callable[..., Tensor]:
