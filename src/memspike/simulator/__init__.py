@@ -32,7 +32,7 @@ from memspike.simulator.written import faults_of, written
 __all__ = ["check", "check_device", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
-_CHUNK_ELEMENTS = {"ideal": 6 << 20, "spike": 1 << 20, "analog": 1 << 20}  # of the largest value of one chunk: it should stay in the cache
+_LARGEST = {"ideal": 6 << 20, "spike": 1 << 20, "analog": 1 << 20}  # value of one chunk, so that it stays in the cache: in bytes, spikes in elements
 Progress = Callable[[int, int], None]
 
 
@@ -76,16 +76,16 @@ def simulate(
     """
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
-    _check_options(fidelity, encoder, kind)
+    _check_options(fidelity, encoder, kind, batch_size)
     check_device(device, fidelity)
     drawn = _raster_layers(mapping, fidelity, raster, len(images))
-    size = chunk_size(program, _CHUNK_ELEMENTS[fidelity], batch_size)
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
     counts = {name: np.empty((len(images), *program.types[name].shape), width) for name, width in _widths(program, kept, fidelity).items()}
     rasters: dict[str, NDArray[np.int8]] = {}
     with exact_arithmetic():
         with one_thread_per_op():
             machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers, kept, device)
+        size = chunk_size(program, _LARGEST[fidelity], batch_size, machine.largest if isinstance(machine, Ideal) else None)
         needs = tally.inputs if fidelity == "spike" else tally.needs
 
         def run(chunk: Tensor, start: int) -> Ran:
@@ -129,7 +129,7 @@ def check(
     """
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
-    _check_options("spike", encoder, kind)
+    _check_options("spike", encoder, kind, batch_size)
     check_device(device, "spike")
     names = frozenset(op.out for op in program.ops)
     differing = Counter({op.out: 0 for op in program.ops})
@@ -141,7 +141,7 @@ def check(
             meant, said = ideal.run(chunk, names).values, spike.run(chunk, names, start).values
             return {name: int((meant[name] != said[name]).sum()) for name in names}
 
-        for _, stop, found in in_chunks(differences, program, images, chunk_size(program, _CHUNK_ELEMENTS["spike"], batch_size), device):
+        for _, stop, found in in_chunks(differences, program, images, chunk_size(program, _LARGEST["spike"], batch_size), device):
             differing.update(found)
             if progress:
                 progress(stop, len(images))
@@ -179,11 +179,13 @@ def check_device(device: str, fidelity: str) -> None:
         raise SimulationError("no CUDA device is available", cure="install a CUDA build of torch on a machine with a GPU, or use device 'cpu'")
 
 
-def _check_options(fidelity: str, encoder: str, neuron: str) -> None:
-    if fidelity not in _CHUNK_ELEMENTS:
-        raise SimulationError(f"unknown fidelity {fidelity!r}", cure=f"known are: {', '.join(_CHUNK_ELEMENTS)}")
+def _check_options(fidelity: str, encoder: str, neuron: str, batch_size: int | None) -> None:
+    if fidelity not in _LARGEST:
+        raise SimulationError(f"unknown fidelity {fidelity!r}", cure=f"known are: {', '.join(_LARGEST)}")
     check_encoder(encoder)
     check_neuron(neuron)
+    if batch_size is not None and batch_size < 1:
+        raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
 
 
 def _check_images(program: Program, images: Integers) -> None:

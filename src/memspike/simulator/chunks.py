@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memspike.errors import SimulationError
 from memspike.integer import Integers
 from memspike.ops import Conv2d, Dense, TensorType
 from memspike.program import Program
@@ -24,13 +23,14 @@ BLOCKS = 1 << 24  # bytes that a thread may need beside its images, for several 
 R = TypeVar("R")
 
 
-def chunk_size(program: Program, max_elements: int, batch_size: int | None) -> int:
-    """Images per chunk: `batch_size`, or so many that the program's largest value stays within `max_elements` and all threads within `MEMORY`, up to `MAX_CHUNK`."""
-    if batch_size is not None and batch_size < 1:
-        raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
-    largest = max(math.prod(type.shape) for type in program.types.values())
+def chunk_size(program: Program, most: int, batch_size: int | None, largest: int | None = None) -> int:
+    """Images per chunk: `batch_size`, or up to `MAX_CHUNK`, so many that all threads stay within `MEMORY` and the largest value of a chunk within `most`.
+
+    `largest` is the size of an image's largest value, in elements if it is not given.
+    """
+    largest = largest or max(math.prod(type.shape) for type in program.types.values())
     by_memory = (MEMORY // _num_workers(program) - BLOCKS) // bytes_per_image(program)
-    return batch_size or min(MAX_CHUNK, max(1, min(by_memory, max_elements // largest)))
+    return batch_size or min(MAX_CHUNK, max(1, min(by_memory, most // largest)))
 
 
 @lru_cache(maxsize=4)

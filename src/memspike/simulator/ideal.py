@@ -1,5 +1,6 @@
 """Fidelity "ideal": the integers themselves, equal to Program.evaluate on every value, each layer on the fastest route proven exact for it."""
 
+import math
 from collections.abc import Callable, Set
 
 from torch import Tensor
@@ -8,7 +9,7 @@ from memspike.ops import Conv2d, Dense, Fire, Op
 from memspike.program import Program, fired_by
 from memspike.simulator import int8
 from memspike.simulator.floor import Floor
-from memspike.simulator.kernels import Linear
+from memspike.simulator.kernels import Linear, stored
 from memspike.simulator.onednn import Banded, Product
 from memspike.simulator.walk import Ran, Totals, step, unflattened, walk
 
@@ -49,6 +50,11 @@ class Ideal:
             done = self._steps[op.out] = step(program, op, images, device)
             if isinstance(done, Linear | Floor | Product | Banded):
                 self._notes.append(f"{op.out}: {done.note()}")
+        sums = {name: made.dtype for name, made in self._steps.items() if isinstance(made, Linear | Product | Banded)}
+        self.largest = max(
+            math.prod(type.shape) * sums.get(name, stored(type.type)).itemsize for name, type in program.types.items() if name not in self._fused
+        )
+        """Bytes of the largest value of an image, as it is made here."""
 
     def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:
         """The values named in `keep`, each `[n, ...]`, of images `[n, ...]`; no spikes, so no account of them.

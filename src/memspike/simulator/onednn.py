@@ -20,6 +20,7 @@ from memspike.simulator.floor import Line
 from memspike.simulator.kernels import channels_first, channels_last
 
 _WORDS = torch.int64, torch.int32, torch.int16, torch.uint8
+_RUN = 15  # words that are worth copying at once
 _TRIED = 64, 1 << 20  # images on which kernels are timed, and values in them
 _ZEROS = 3  # times a convolution's products a band may have, zeros included, to be tried
 _COPIES = 16  # times its image a convolution's bands may take in memory
@@ -118,10 +119,12 @@ class Bands:
         (ph, pw), number, word = self._padding, len(counts), self._word.itemsize
         image = channels_last(F.pad(counts, (pw, pw, ph, ph)) if ph or pw else counts).view(number, -1).view(self._word)
         row, band, step = (length * self.inputs // word for length in (self.width, self.wide, self._step))
-        if band < row:  # strips of the image, as wide as a band: what lies below each other in a strip lies together
-            image = image.as_strided((number, self.across, self.height, band), (self.height * row, step, row, 1)).contiguous()
-        strip = self.height * band
-        bands = image.as_strided((number, self.rows, self.across, self.high * band), (self.across * strip, self._down * band, strip, 1))
+        if band == row or band >= _RUN:
+            bands = image.as_strided((number, self.rows, self.across, self.high, band), (self.height * row, self._down * row, step, row, 1))
+        else:  # first strips of the image, as wide as a band: what lies below each other in a strip lies together
+            strips = image.as_strided((number, self.across, self.height, band), (self.height * row, step, row, 1)).contiguous()
+            strip = self.height * band
+            bands = strips.as_strided((number, self.rows, self.across, self.high * band), (self.across * strip, self._down * band, strip, 1))
         return bands.contiguous().view(torch.uint8).view(-1, self.high * band * word)
 
     def image(self, found: Tensor) -> Tensor:
