@@ -97,6 +97,10 @@ class Program:
         return hashlib.sha256("\n".join([*lines, f"return {alias[self.output]}"]).encode()).hexdigest()
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         same = {name: name for name in self.types}
         lines = [f"memspike program {VERSION}", f"name {self.name}", f"{self.input}: {self.input_type} = input{self.pixels}"]
         lines += [_line(op, self.types[op.out], same, digits=16) for op in self.ops]

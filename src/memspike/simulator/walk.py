@@ -64,11 +64,12 @@ class Totals:
 
 def totals_over_images(values: Tensor, type: IntType) -> Integers:
     """The sum over images of absolute values `[n, ...]` of an integer type, int64 `[...]`, exact."""
-    if values.dtype not in (torch.uint8, torch.int8):
-        return to_numpy(values.abs().sum(dim=0, dtype=carrier(magnitude_of(type) * len(values))))
+    if values.dtype not in (torch.uint8, torch.int8) or values.device.type != "cpu":
+        wide = values.to(torch.int16) if values.dtype == torch.int8 else values
+        return to_numpy(wide.abs().sum(dim=0, dtype=carrier(magnitude_of(type) * len(values))))
     # abs(-128) overflows int8 to the byte that means 128 without a sign
     sizes = channels_last(values.abs().view(torch.uint8) if values.dtype == torch.int8 else values)
-    rows, per_byte = sizes.cpu().numpy().reshape(len(sizes), -1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
+    rows, per_byte = sizes.numpy().reshape(len(sizes), -1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
     whole = len(rows) // per_byte * per_byte
     partial = np.add.reduce(rows[:whole].reshape(-1, per_byte, rows.shape[1]), axis=1, dtype=np.uint8)
     found = np.add.reduce(partial, axis=0, dtype=np.uint16 if len(partial) <= 257 else np.uint32).astype(np.int64)  # 257 bytes fit 16 bits
