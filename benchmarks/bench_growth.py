@@ -19,7 +19,7 @@ matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none"}
 
 NAME = "growth"
-BATCHES, WIDTHS, BITS = (1, 4, 16, 64, 256), (0.5, 1.0, 2.0, 4.0), (2, 3, 4, 5, 6, 7, 8)
+BATCHES, WIDTHS, BITS = (1, 4, 16, 64, 256, 512), (0.5, 1.0, 2.0, 4.0), (2, 3, 4, 5, 6, 7, 8)
 CASES: dict[str, tuple[dict[str, Any], ...]] = {
     "images at once": tuple({"batch": n} for n in BATCHES),
     "width (LeNet = 1)": tuple({"width": n} for n in WIDTHS),

@@ -134,7 +134,7 @@ def test_what_no_byte_or_float_holds_is_left_to_others():
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3, 4, 8, 16]))
 def test_bands_of_every_width_are_the_convolution(seed: int, inputs: int) -> None:
-    """Whatever is fastest on some machine: every width that divides the columns, of convolutions with everything they may have, copied in bytes or longer words."""
+    """Whatever is fastest on some machine: every width that divides the columns, of any convolution, copied in bytes or longer words."""
     rng = np.random.default_rng(seed)
     stride, dilation = (tuple(int(n) for n in rng.integers(1, 4, 2)) for _ in range(2))
     padding = tuple(int(n) for n in rng.integers(0, 3, 2))

@@ -25,8 +25,8 @@ def test_totals_are_those_of_plain_integers(bits: int, signed: bool, number: int
     if extreme:
         values[:] = type.min if signed else type.max
     held = torch.from_numpy(values).to(stored(type))
-    for given in (held, channels_first(held.movedim(1, -1).contiguous()) if is_image else held):
-        found = totals_over_images(given, type)
+    for images in (held, channels_first(held.movedim(1, -1).contiguous()) if is_image else held):
+        found = totals_over_images(images, type)
         assert found.dtype == np.int64 and np.array_equal(found, np.abs(values).sum(axis=0))
 
 
