@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize(("page", "begins", "points"), [("README.md", "accuracy ", 1.0), ("docs/python.md", "fp32 ", 4.0)])
 def test_an_example_prints_what_its_page_shows(page: str, begins: str, points: float, tmp_path: Path) -> None:
-    """Digits may differ between machines: accuracies on 360 images to a point (four where training is cut short and single chips are imperfect), the rest to a tenth."""
+    """Digits may differ between machines: accuracies on 360 images to a point (four with short trainings and single imperfect chips), the rest to a tenth."""
     text = (ROOT / page).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
     (shown,) = re.findall(rf"```text\n({begins}.*?)```", text, re.S)
