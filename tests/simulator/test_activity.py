@@ -11,6 +11,7 @@ from memspike.ops import Add, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, O
 from memspike.program import Program
 from memspike.result import Activity
 from memspike.simulator import simulate
+from memspike.simulator.activity import exact_sum
 from small_programs import charge, fire, weights
 
 U3, U4, I4, I5 = IntType(3), IntType(4), IntType(4, signed=True), IntType(5, signed=True)
@@ -154,3 +155,11 @@ def test_a_fire_on_counts_divides_by_subtraction_unless_it_can_shift(thresholds,
 
 def _dense_scores(source: str, channels: int) -> tuple[Op, ...]:
     return Dense("scores.sum", (source,), weights(5, 2, channels), I4), charge("scores", 2)
+
+
+def test_sums_of_products_pass_int64() -> None:
+    """A chip driven by very many images counts on; and what fits stays in int64."""
+    most = np.array([2**62, 3, 0])
+    assert exact_sum(most) == 2**62 + 3
+    assert exact_sum(most, np.array([4, 5, 6])) == 2**64 + 15
+    assert exact_sum(np.zeros(0, np.int64)) == 0

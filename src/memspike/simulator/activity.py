@@ -88,9 +88,9 @@ class Tally:
         spikes = _row_spikes(op, self._totals[op.inputs[0]])
         cells, levels = self.mapping.row_loads(op.out)
         return {
-            ("row_driver", "spike"): _exact_sum(spikes) * plan.column_tiles,
-            ("cell", "read"): _exact_sum(spikes, cells),
-            ("cell", "read_levels"): _exact_sum(spikes, levels),
+            ("row_driver", "spike"): exact_sum(spikes) * plan.column_tiles,
+            ("cell", "read"): exact_sum(spikes, cells),
+            ("cell", "read_levels"): exact_sum(spikes, levels),
         }
 
     def _neurons(self, op: Conv2d | Dense, num_timesteps: int) -> dict[tuple[str, str], int]:
@@ -106,7 +106,7 @@ class Tally:
             ("bus", "bit"): 0,
         }
         for fire in self._fires_of[op.out]:
-            num_fires = self._num_fires[op.out] if self._is_spiking else _exact_sum(self._totals[fire.out])
+            num_fires = self._num_fires[op.out] if self._is_spiking else exact_sum(self._totals[fire.out])
             moved = _size(self.program.types[fire.out].shape) * fire.type.bits
             counts["neuron", "fire"] += num_fires
             counts["counter", "count"] += num_fires * fire.type.bits
@@ -155,7 +155,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return math.prod(shape)
 
 
-def _exact_sum(*factors: Integers) -> int:
+def exact_sum(*factors: Integers) -> int:
     """The sum of the elementwise product, in Python's unbounded integers where int64 could overflow."""
     bound = math.prod(int(factor.max(initial=0)) for factor in factors) * factors[0].size  # no factor is negative
     kind = np.int64 if bound < 1 << 63 else object
