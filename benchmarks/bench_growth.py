@@ -71,7 +71,7 @@ def main() -> None:
         for fidelity in ("ideal", "spike"):
             for changes in cases:
                 wanted = {"batch": None, "width": 1.0, "bits": 4, "rounds": asked.rounds, "fidelity": fidelity, **changes}
-                answer = _child({**wanted, "images": 1024 if fidelity == "ideal" else max(16, 2048 >> wanted["bits"])})
+                answer = _child({**wanted, "images": 8192 if fidelity == "ideal" else max(16, 2048 >> wanted["bits"])})
                 x = next(iter(changes.values()))
                 x = 2**x if "bits" in changes else x
                 median = answer["seconds"][len(answer["seconds"]) // 2]

@@ -38,6 +38,7 @@ training's own forward pass. A loss is against fp32 with the same further epochs
 images that only the quantised, or only the fp32 network of that seed classifies correctly, all seeds together. The epoch is always the last. Tables that set
 ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
 {brief}. A goal that its mean misses says so; "behind" is said where a table's subject should be ahead of another way and is not.
+Rows of one seed that were trained on different processors (column `device`) start from a floating-point network of each, alike but not the same.
 The rows are of several builds; each names its own (`version`), from here on with the commit, and the digest of its program."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
