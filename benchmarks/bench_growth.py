@@ -36,6 +36,7 @@ from memspike.simulator import simulate
 import numpy as np
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(1)
+torch.manual_seed(0)
 mapping = mapped(training(lenet(asked["width"]), (1, 28, 28), asked["bits"]))
 counts = np.random.default_rng(1).integers(0, 1 << asked["bits"], (asked["images"], 1, 28, 28), dtype=np.uint8)
 simulate(mapping, counts[:1], fidelity=asked["fidelity"])
