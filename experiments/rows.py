@@ -47,8 +47,8 @@ class Method:
     """A way from the floating-point network to few bits: a training of `changes` to the network's recipe, or none (`kind` direct, dynamic_fixed_point).
 
     `activation` and `weight` say which halves are quantised; a half that is not stays in floating point, and there is no program then. `image` are bits of
-    the image's own, its `pixels` counted so, with `fit` in the range that suits
-    the training images. A `brief` one fine-tunes for BRIEF epochs instead of the recipe's.
+    the image's own, its `pixels` counted so, with `fit` in the range that suits the training images. A `brief` one fine-tunes for BRIEF epochs instead of
+    the recipe's. It is tried on its `networks`, at `only` these bits if any are named.
     """
 
     name: str
@@ -60,6 +60,8 @@ class Method:
     pixels: PixelCode = PixelCode()
     fit: bool = False
     brief: bool = False
+    networks: tuple[str, ...] = tuple(DATA)
+    only: tuple[int, ...] = ()
 
     def folder(self, bits: int) -> str:
         """Where its checkpoints go, beside those of other methods and bits."""
@@ -167,6 +169,11 @@ class Bench:
         self.table, self.title, self.bits, self.aims = table, title, tuple(bits), aims or Aims()
         self.methods = tuple(replace(method, brief=brief) for method in methods)
 
+    def ways(self, network: str) -> list[tuple[Method, int]]:
+        """The rows that a seed of the network has: method and bits."""
+        tried = (method for method in self.methods if network in method.networks)
+        return [(method, bits) for method in tried for bits in self.bits if not method.only or bits in method.only]
+
     def main(self) -> None:
         """The command line of a table."""
         parser = argparse.ArgumentParser(description=f"{self.title}. Finished rows are skipped; half-trained ones go on.")
@@ -184,7 +191,7 @@ class Bench:
             wanted: Wanted = {}
             for network in asked.networks:
                 for seed in range(asked.seeds or SEEDS[network]):
-                    ways = [(method, bits) for method in self.methods for bits in asked.bits if _key(network, method, bits, seed) not in done]
+                    ways = [way for way in self.ways(network) if way[1] in asked.bits and _key(network, *way, seed) not in done]
                     if ways:
                         wanted[network, seed] = ways
             in_turn(self.table, wanted, asked) if asked.jobs == 1 else at_once(self.table, wanted, asked)

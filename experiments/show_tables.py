@@ -65,7 +65,7 @@ def page(figures: Sequence[Path]) -> str:
         )
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
-        wanted = {network: len(bench.methods) * len(bench.bits) * seeds for network, seeds in SEEDS.items()}
+        wanted = {network: len(bench.ways(network)) * seeds for network, seeds in SEEDS.items()}
         parts += _part(name, bench.title, wanted, bench.aims)
     wanted = {network: (1 + len(versus_brevitas.SCALES)) * 3 * SEEDS[network] for network in versus_brevitas.NETWORKS}
     parts += _part(versus_brevitas.TABLE, versus_brevitas.TITLE, wanted, versus_brevitas.AIMS)
