@@ -1,5 +1,6 @@
 """Integer types, the one rounding rule and the one clipping rule."""
 
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -82,3 +83,13 @@ def frozen(array: Any, dtype: Any = np.int64) -> NDArray[Any]:
     copy = np.array(array, dtype=dtype, order="C")
     copy.flags.writeable = False
     return copy
+
+
+def exact_sum(*factors: Integers) -> int:
+    """The sum of the elementwise product, in Python's unbounded integers where int64 could overflow."""
+    bound = math.prod(int(factor.max(initial=0)) for factor in factors) * factors[0].size  # no factor is negative
+    kind = np.int64 if bound < 1 << 63 else object
+    product = factors[0].astype(kind, copy=False)
+    for factor in factors[1:]:
+        product = product * factor
+    return int(product.sum())

@@ -20,6 +20,7 @@ from memspike.simulator.chunks import BLOCKS, MAX_CHUNK, bytes_per_image, chunk_
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import exact_arithmetic
 from memspike.simulator.spike import Spike
+from memspike.simulator.walk import Summed
 from small_programs import small_network, weights
 
 
@@ -119,7 +120,7 @@ def test_images_take_no_more_memory_than_was_foreseen(fidelity, bits, route, mon
     with exact_arithmetic():
         machine = Ideal(program) if fidelity == "ideal" else Spike(mapping, "even", "up_down", 0)
         with Accounting() as account:
-            machine.run(counts, frozenset(["flat"]), totals=frozenset(program.types))
+            machine.run(counts, frozenset(["flat"]), summed=Summed(frozenset(program.types)))
     foreseen = 48 * bytes_per_image(program) + BLOCKS
     assert account.peak <= foreseen and 48 * bytes_per_image(program) <= 40 * account.peak
 

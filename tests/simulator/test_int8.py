@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from chips import test_chip
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
-from memspike.ops import Conv2d, Dense, Fire, TensorType
-from memspike.simulator import int8, onednn, simulate
+from memspike.ops import Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, TensorType
+from memspike.program import Program
+from memspike.simulator import ideal, int8, onednn, simulate
 from memspike.simulator.floor import line_of, sums_at_steps
-from memspike.simulator.kernels import bounds_of, channels_last, exact_arithmetic
+from memspike.simulator.kernels import Linear, bounds_of, channels_last, exact_arithmetic
+from memspike.simulator.walk import pooled_by
 from small_programs import small_network
 
 pytestmark = pytest.mark.skipif(not int8.is_available(), reason="this torch has no int8 products for this processor")
@@ -52,7 +54,7 @@ def test_a_layer_that_is_proven_is_right(seed, bits, out_bits, signed, fraction_
         given = torch.from_numpy(images.astype(np.uint8))
         if product:
             assert np.array_equal(product(given).numpy(), fire.evaluate(op.evaluate(images)))
-        assert sums is not None or not int8.fits(op, x.type)
+        assert sums is not None or not int8.fits(op, x.type) or not int8._is_ordinary(op, x)
         if sums:
             assert np.array_equal(sums(given).numpy(), op.evaluate(images))
 
@@ -132,9 +134,9 @@ def test_what_no_byte_or_float_holds_is_left_to_others():
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3, 4, 8, 16]))
-def test_bands_of_every_width_are_the_convolution(seed: int, inputs: int) -> None:
-    """Whatever is fastest on some machine: every width that divides the columns, of any convolution, copied in bytes or longer words."""
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3, 4, 8, 16]), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_bands_of_every_width_are_the_convolution(seed: int, inputs: int, pool: tuple[int, int]) -> None:
+    """Whatever is fastest on some machine: every width that divides the columns, of any convolution, copied in bytes or longer words, any pool behind it."""
     rng = np.random.default_rng(seed)
     stride, dilation = (tuple(int(n) for n in rng.integers(1, 4, 2)) for _ in range(2))
     padding = tuple(int(n) for n in rng.integers(0, 3, 2))
@@ -142,10 +144,15 @@ def test_bands_of_every_width_are_the_convolution(seed: int, inputs: int) -> Non
     op = Conv2d("s", ("x",), rng.integers(-7, 8, (6, inputs, *kernel)), IntType(4, signed=True), stride, padding, dilation)
     images = rng.integers(0, 16, (3, inputs, 14, 12))
     meant = op.evaluate(images)
-    widths = [width for width in range(1, meant.shape[3] + 1) if meant.shape[3] % width == 0]
+    meant = meant[:, :, : meant.shape[2] // pool[0] * pool[0], : meant.shape[3] // pool[1] * pool[1]]  # a pool comes behind whole windows alone
+    largest = MaxPool2d("p", ("s",), pool, pool).evaluate(meant) if meant.size else meant
+    widths = [width for width in range(1, largest.shape[3] + 1) if largest.shape[3] % width == 0] if meant.size else []
     for width in widths:
-        found = onednn.Banded(op, None, torch.float32, images.shape[1:], width)(torch.from_numpy(images.astype(np.uint8)))
-        assert np.array_equal(found.numpy(), meant) and channels_last(found).is_contiguous()
+        banded = onednn.Banded(op, None, torch.float32, images.shape[1:], width, pool)
+        found = banded(torch.from_numpy(images.astype(np.uint8)))
+        assert np.array_equal(found.numpy(), largest) and channels_last(found).is_contiguous()
+        every = banded.all(torch.from_numpy(images.astype(np.uint8))).view(len(images), -1)
+        assert np.array_equal(np.sort(every.numpy(), axis=1), np.sort(meant.reshape(len(images), -1), axis=1))
 
 
 def test_bands_are_proven_in_the_kernel_that_they_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +160,7 @@ def test_bands_are_proven_in_the_kernel_that_they_use(monkeypatch: pytest.Monkey
     op, x, fire = layer(6, U4, U4, 0, dense=False)
     op = replace(op, weight=op.weight // 16)
     fire = replace(fire, threshold=np.maximum(1, fire.threshold // 16), charge=fire.charge // 16)
-    monkeypatch.setattr(onednn, "_columns_at_once", lambda *_: 1)
+    monkeypatch.setattr(onednn, "_fastest", lambda *_: [(1, (1, 1))])
     assert isinstance(int8.counts(op, x, fire, 0, 15), onednn.Banded)
     made = int8.Product.__call__
 
@@ -167,18 +174,80 @@ def test_bands_are_proven_in_the_kernel_that_they_use(monkeypatch: pytest.Monkey
 
 def test_the_width_of_bands_is_the_fastest_of_those_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured once for a geometry; LeNet's first layer has bands that are no waste, a 1 x 1 convolution and one in groups have none."""
-    lenet = ((20, 1, 5, 5), (1, 1), (0, 0), (1, 1), 1, (1, 28, 28))
-    monkeypatch.setattr(onednn, "_seconds", lambda product, images: 1.0 if getattr(product, "columns", 0) == 6 else 2.0)
-    onednn._columns_at_once.cache_clear()
-    assert onednn._columns_at_once(*lenet) == 6
-    monkeypatch.setattr(onednn, "_seconds", lambda product, images: 2.0 if isinstance(product, onednn.Banded) else 1.0)
-    assert onednn._columns_at_once(*lenet) == 6, "measured once"
-    onednn._columns_at_once.cache_clear()
-    assert onednn._columns_at_once(*lenet) == 0
+    lenet = ((20, 1, 5, 5), (1, 1), (0, 0), (1, 1), 1, (1, 28, 28), (1, 1))
+    monkeypatch.setattr(onednn, "_seconds", lambda product, images, pool: 1.0 if getattr(product, "columns", 0) == 6 else 2.0)
+    onednn._fastest.cache_clear()
+    assert onednn._fastest(*lenet) == [(6, (1, 1)), (0, (1, 1))]
+    monkeypatch.setattr(onednn, "_seconds", lambda product, images, pool: 2.0 if isinstance(product, onednn.Banded) else 1.0)
+    assert onednn._fastest(*lenet) == [(6, (1, 1)), (0, (1, 1))], "measured once"
+    onednn._fastest.cache_clear()
+    assert onednn._fastest(*lenet)[0] == (0, (1, 1))
     for kernel, groups in (((4, 4, 1, 1), 1), ((4, 2, 3, 3), 2)):
         op = Conv2d("s", ("x",), np.ones(kernel, np.int64), I8, groups=groups)
         assert onednn._worth_trying(op, (4, 8, 8)) == []
-    onednn._columns_at_once.cache_clear()
+    onednn._fastest.cache_clear()
+
+
+@pytest.mark.parametrize("taken", [(1, 1), (2, 2)])
+def test_a_pool_taken_with_its_convolution_changes_no_count_and_no_activity(monkeypatch: pytest.MonkeyPatch, taken: tuple[int, int]) -> None:
+    """Whatever is faster here; counts that are asked for are not lost in the kernel."""
+    program = small_network()
+    images = np.random.default_rng(0).integers(0, 16, (50, 2, 8, 8))
+    mapping = map_program(program, test_chip())
+    meant = program.evaluate_all(images)
+    plain = simulate(mapping, images, record=["conv"])
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(onednn, "_fastest", lambda *how: asked.append(how[-1]) or [(2, how[-1] if taken != (1, 1) else taken)])
+    for record in ([], ["max"], ["conv"]):
+        ideal._ready.clear()
+        found = simulate(mapping, images, record=record, batch_size=7)
+        assert np.array_equal(found.outputs, meant["scores"]) and found.activity == plain.activity
+        assert all(np.array_equal(found.spike_counts[name], meant[name]) for name in record)
+    assert asked == [(2, 2), (2, 2), (1, 1)], "a pool whose input is kept is taken by nobody"
+    ideal._ready.clear()
+
+
+def test_a_pool_is_taken_only_if_it_reads_every_count_once() -> None:
+    def pooled(*pools: MaxPool2d) -> bool:
+        conv = Conv2d("c.sum", ("x",), np.ones((2, 1, 3, 3), np.int64), I8)
+        fire = Fire("c", ("c.sum",), np.full(2, 9), np.zeros(2, np.int64), 0, U4)
+        together = Concat("all", tuple(pool.out for pool in pools))
+        program = Program("p", "x", TensorType((1, 10, 12), U4), (conv, fire, *pools, together, Flatten("flat", ("all",))), "flat")
+        return pooled_by(program, "c") is pools[0]
+
+    assert pooled(MaxPool2d("p", ("c",), (2, 2), (2, 2))) and pooled(MaxPool2d("p", ("c",), (4, 5), (4, 5)))
+    assert not pooled(MaxPool2d("p", ("c",), (3, 3), (3, 3))), "8 x 10 outputs do not end with a window"
+    assert not pooled(MaxPool2d("p", ("c",), (2, 2), (1, 2))), "windows overlap"
+    assert not pooled(MaxPool2d("p", ("c",), (2, 2), (2, 2), (1, 1))), "padded"
+    assert not pooled(MaxPool2d("p", ("c",), (2, 2), (2, 2)), MaxPool2d("q", ("c",), (2, 2), (2, 2))), "two readers"
+
+
+def test_where_the_fastest_kernel_is_wrong_the_next_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN's convolutions have been wrong for some geometries; bands are another kernel."""
+    op, x, fire = layer(6, U4, U4, 0, dense=False)
+    op = replace(op, weight=op.weight // 16)
+    fire = replace(fire, threshold=np.maximum(1, fire.threshold // 16), charge=fire.charge // 16)
+    monkeypatch.setattr(onednn, "_fastest", lambda *_: [(0, (1, 1)), (1, (1, 1))])
+    assert isinstance(int8.sums(op, x), onednn.Product) and isinstance(int8.counts(op, x, fire, 0, 15), onednn.Product)
+    made = int8.Product.__call__
+    monkeypatch.setattr(int8.Product, "__call__", lambda self, counts: made(self, counts) + (1 if self.op.weight.ndim == 4 else 0))
+    assert isinstance(int8.sums(op, x), onednn.Banded) and isinstance(int8.counts(op, x, fire, 0, 15), onednn.Banded)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1))
+def test_rows_of_one_output_are_right_whatever_their_stride(seed: int) -> None:
+    """With a stride oneDNN's kernels for AMX give other sums there, for some images of a batch."""
+    rng = np.random.default_rng(seed)
+    kernel, dilation = (tuple(int(n) for n in rng.integers(1, 6, 2)) for _ in range(2))
+    stride = (int(rng.integers(1, 3)), int(rng.integers(2, 4)))
+    high, wide = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    x = TensorType((int(rng.integers(1, 20)), high + int(rng.integers(0, 30)), wide + int(rng.integers(0, stride[1]))), U4)
+    op = Conv2d("s", ("x",), rng.integers(-7, 8, (int(rng.integers(1, 40)), x.shape[0], *kernel)), IntType(4, signed=True), stride, (0, 0), dilation)
+    images = rng.integers(0, 16, (9, *x.shape))
+    with exact_arithmetic():
+        product = int8.sums(op, x) or Linear(op, x.type)
+        assert np.array_equal(product(torch.from_numpy(images.astype(np.uint8))).numpy(), op.evaluate(images))
 
 
 UNUSUAL = [  # each crashed oneDNN's kernel: a window lies in the padding alone

@@ -86,13 +86,13 @@ def simulate(
         with one_thread_per_op():
             machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers, kept, device)
         size = chunk_size(program, _LARGEST[fidelity], batch_size, machine.largest if isinstance(machine, Ideal) else None)
-        needs = tally.inputs if fidelity == "spike" else tally.needs
+        summed = tally.summed(spikes=fidelity == "spike")
 
         def run(chunk: Tensor, start: int) -> Ran:
-            return machine.run(chunk, kept, start, frozenset(drawn.values()) if start == 0 else frozenset(), needs)
+            return machine.run(chunk, kept, start, frozenset(drawn.values()) if start == 0 else frozenset(), summed)
 
         for start, stop, ran in in_chunks(run, program, images, size, device):
-            tally.add(stop - start, ran.totals, ran.fired)
+            tally.add(stop - start, ran)
             for name, array in counts.items():
                 array[start:stop] = to_numpy(ran.values[name])
             if start == 0 and ran.fired is not None:

@@ -26,15 +26,14 @@ by powers of two is a shift, and costs no subtraction.
 
 import math
 from collections import Counter
-from collections.abc import Mapping as Mapped
 
 import numpy as np
 
-from memspike.integer import Integers
+from memspike.integer import Integers, exact_sum
 from memspike.mapping import Mapping
 from memspike.ops import Add, Conv2d, Dense, Fire, MaxPool2d, Op, SumPool2d
 from memspike.result import Activity
-from memspike.simulator.neuron import Fired
+from memspike.simulator.walk import Ran, Summed
 
 
 class Tally:
@@ -46,23 +45,28 @@ class Tally:
         self._weighted = {op.out for op in self.program.ops if isinstance(op, Conv2d | Dense)}
         self._fires_of = {op.out: [u for u in self.program.users(op.out) if isinstance(u, Fire)] for op in self.program.ops}
         weighted = [op for op in self.program.ops if isinstance(op, Conv2d | Dense)]
-        self.inputs = frozenset(op.inputs[0] for op in weighted)
-        self.needs = self.inputs | {fire.out for op in weighted for fire in self._fires_of[op.out]}
-        self._totals: dict[str, Integers] = {name: np.zeros(self.program.types[name].shape, np.int64) for name in self.needs}
+        self._inputs = frozenset(op.inputs[0] for op in weighted)
+        self._fires = frozenset(fire.out for op in weighted for fire in self._fires_of[op.out])
+        self._each: dict[str, Integers] = {name: np.zeros(self.program.types[name].shape, np.int64) for name in self._inputs}
+        self._whole: Counter[str] = Counter()
         self._num_fires: Counter[str] = Counter()
         self._num_extra_timesteps: Counter[str] = Counter()
         self._is_spiking = False
 
-    def add(self, num_images: int, totals: Mapped[str, Integers], fired: Mapped[str, Fired] | None = None) -> None:
-        """Count one chunk: sums over its images of the sizes of the values named in `needs` (in spikes `inputs` are enough); and in spikes what the
-        neurons of each layer did."""
+    def summed(self, *, spikes: bool) -> Summed:
+        """What is to be summed over a chunk's images: what each row of a crossbar is sent, and, where nobody counts `spikes`, what each layer fires."""
+        return Summed(self._inputs, frozenset() if spikes else self._fires - self._inputs)
+
+    def add(self, num_images: int, ran: Ran) -> None:
+        """Count one chunk: the sums over its images that `summed` asks for, and in spikes what the neurons of each layer did."""
         self.num_images += num_images
-        for name, total in totals.items():
-            self._totals[name] += total
-        for op, done in (fired or {}).items():
+        for name, total in ran.each.items():
+            self._each[name] += total
+        self._whole.update(ran.whole)
+        for op, done in (ran.fired or {}).items():
             self._num_fires[op] += done.num_fires
             self._num_extra_timesteps[op] = max(self._num_extra_timesteps[op], done.num_extra_timesteps)
-        self._is_spiking = fired is not None
+        self._is_spiking = ran.fired is not None
 
     def activity(self) -> Activity:
         """All counts by the rules at the top of this page."""
@@ -85,7 +89,7 @@ class Tally:
     def _crossbars(self, op: Conv2d | Dense) -> dict[tuple[str, str], int]:
         """Rows driven and cells read: both linear in the input counts, so the images' sum tells all."""
         plan = self.mapping.plan(op.out)
-        spikes = _row_spikes(op, self._totals[op.inputs[0]])
+        spikes = _row_spikes(op, self._each[op.inputs[0]])
         cells, levels = self.mapping.row_loads(op.out)
         return {
             ("row_driver", "spike"): exact_sum(spikes) * plan.column_tiles,
@@ -106,13 +110,17 @@ class Tally:
             ("bus", "bit"): 0,
         }
         for fire in self._fires_of[op.out]:
-            num_fires = self._num_fires[op.out] if self._is_spiking else exact_sum(self._totals[fire.out])
+            num_fires = self._num_fires[op.out] if self._is_spiking else self._fired(fire.out)
             moved = _size(self.program.types[fire.out].shape) * fire.type.bits
             counts["neuron", "fire"] += num_fires
             counts["counter", "count"] += num_fires * fire.type.bits
             counts["buffer", "bit"] += moved * self.num_images
             counts["bus", "bit"] += moved * self.num_images
         return counts
+
+    def _fired(self, name: str) -> int:
+        """The counts of a layer of neurons, without their signs."""
+        return exact_sum(self._each[name]) if name in self._each else self._whole[name]
 
     def _digital(self, op: Op) -> dict[tuple[str, str, str], int]:
         """Adders and comparators between layers, per image; a Fire is counted under the name of the sum pool that it divides."""
@@ -153,13 +161,3 @@ def _row_spikes(op: Conv2d | Dense, counts: Integers) -> Integers:
 
 def _size(shape: tuple[int, ...]) -> int:
     return math.prod(shape)
-
-
-def exact_sum(*factors: Integers) -> int:
-    """The sum of the elementwise product, in Python's unbounded integers where int64 could overflow."""
-    bound = math.prod(int(factor.max(initial=0)) for factor in factors) * factors[0].size  # no factor is negative
-    kind = np.int64 if bound < 1 << 63 else object
-    product = factors[0].astype(kind, copy=False)
-    for factor in factors[1:]:
-        product = product * factor
-    return int(product.sum())

@@ -31,7 +31,7 @@ from memspike.simulator.kernels import carrier_of, magnitude_of, stored
 from memspike.simulator.neuron import Fired
 from memspike.simulator.real import Normals, Product, ReadNoise
 from memspike.simulator.spike import Spike, reader_of
-from memspike.simulator.walk import Ran, Totals, step, walk
+from memspike.simulator.walk import NOTHING, Ran, Summed, Totals, step, walk
 from memspike.simulator.written import Layer, checked, faults_of, write_layer
 
 Floats = NDArray[np.float64]
@@ -74,13 +74,13 @@ class Analog:
             what = "the neuron 'dual' subtracts two counts, each of which holds the cells' conductance at level 0; that circuit is not simulated"
             raise SimulationError(what, where="fidelity 'analog'", cure="use neuron up_down, two_phase or fire_only")
 
-    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:
+    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), summed: Summed = NOTHING) -> Ran:
         """The values named in `keep`, each `[n, ...]`, of images `[n, ...]` that are number `first` and following; and, where all neurons walked through
         timesteps, what they did. Sums are real numbers here, rounded to whole level steps where they are kept."""
         if self._perfect:
-            return self._perfect.run(images, keep, first, rasters, totals)
+            return self._perfect.run(images, keep, first, rasters, summed)
         fired: dict[str, Fired] = {}
-        seen = Totals(self.program, totals)
+        seen = Totals(self.program, summed)
 
         def compute(op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
             if op.out not in self._real:
@@ -98,7 +98,7 @@ class Analog:
             return {op.out: sums.round() if op.out in keep else sums, real.reader.out: read}
 
         values = walk(self.program, images, compute, keep, seen)
-        return Ran(values, seen.found, fired if fired and len(fired) == sum(isinstance(real.reader, Fire) for real in self._real.values()) else None)
+        return Ran(values, seen.each, seen.whole, fired if fired and len(fired) == sum(isinstance(real.reader, Fire) for real in self._real.values()) else None)
 
     def notes(self) -> tuple[str, ...]:
         """Where the cells are taken beyond what was measured; which layers are imperfect, and how far their weights lie from what was intended."""

@@ -5,13 +5,13 @@ from collections.abc import Callable, Set
 
 from torch import Tensor
 
-from memspike.ops import Conv2d, Dense, Fire, Op
+from memspike.ops import Conv2d, Dense, Fire, MaxPool2d, Op
 from memspike.program import Program, fired_by
 from memspike.simulator import int8
 from memspike.simulator.floor import Floor
 from memspike.simulator.kernels import Linear, stored
 from memspike.simulator.onednn import Banded, Product
-from memspike.simulator.walk import Ran, Totals, step, unflattened, walk
+from memspike.simulator.walk import NOTHING, Ran, Summed, Totals, pooled_by, step, unflattened, walk
 
 _READY = 4  # programs that stay ready to run
 _ready: list[tuple[Program, tuple[Set[str], str, bool], "Ideal"]] = []
@@ -34,19 +34,26 @@ class Ideal:
     def __init__(self, program: Program, keep: Set[str] = frozenset(), device: str = "cpu") -> None:
         self.program = program
         self._fused: dict[str, tuple[Fire, Product | Banded]] = {}
+        self._pooled: dict[str, tuple[MaxPool2d, Banded]] = {}
         self._steps: dict[str, Callable[..., Tensor]] = {}
         self._notes: list[str] = []
-        images = unflattened(program)
+        images, fused = unflattened(program), set[str]()
         for op in program.ops:
+            if op.out in fused:
+                continue
             fire = fired_by(program, op.out) if isinstance(op, Conv2d | Dense) and op.out not in keep and device == "cpu" else None
             if fire is not None and isinstance(op, Conv2d | Dense):
-                product = int8.counts(op, program.types[op.inputs[0]], fire, fire.type.min, fire.type.max, images.get(op.inputs[0]))
+                pool = pooled_by(program, fire.out) if fire.out not in keep else None
+                windows = pool.kernel if pool else (1, 1)
+                product = int8.counts(op, program.types[op.inputs[0]], fire, fire.type.min, fire.type.max, images.get(op.inputs[0]), windows)
                 if product:
                     self._fused[op.out] = fire, product
+                    fused.add(fire.out)
+                    if pool and isinstance(product, Banded) and product.pool == windows:
+                        self._pooled[op.out] = pool, product
+                        fused.add(pool.out)
                     self._notes.append(f"{op.out}, {fire.out}: fired in the kernel of its int8 products, proven at every step")
                     continue
-            if op.inputs[0] in self._fused:
-                continue
             done = self._steps[op.out] = step(program, op, images, device)
             if isinstance(done, Linear | Floor | Product | Banded):
                 self._notes.append(f"{op.out}: {done.note()}")
@@ -56,20 +63,24 @@ class Ideal:
         )
         """Bytes of the largest value of an image, as it is made here."""
 
-    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:
+    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), summed: Summed = NOTHING) -> Ran:
         """The values named in `keep`, each `[n, ...]`, of images `[n, ...]`; no spikes, so no account of them.
 
-        A sum can be kept only if it was named when the machine was made.
+        Sums, and counts that a maximum alone reads, can be kept only if they were named when the machine was made.
         """
-        seen = Totals(self.program, totals)
-        return Ran(walk(self.program, images, self._compute, keep, seen), seen.found)
+        seen = Totals(self.program, summed)
+        return Ran(walk(self.program, images, self._compute, keep, seen), seen.each, seen.whole)
 
     def notes(self) -> tuple[str, ...]:
         """Which route each layer took, and in which arithmetic it is exact; one line per layer, or per op that sums or fires."""
         return tuple(self._notes)
 
     def _compute(self, op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
-        if op.out in self._fused:
-            fire, product = self._fused[op.out]
+        if op.out not in self._fused:
+            return {op.out: self._steps[op.out](*inputs)}
+        fire, product = self._fused[op.out]
+        if op.out not in self._pooled:
             return {fire.out: product(inputs[0])}
-        return {op.out: self._steps[op.out](*inputs)}
+        pool, product = self._pooled[op.out]
+        counts = product.all(inputs[0])
+        return {fire.out: counts.view(len(inputs[0]), -1), pool.out: product.pooled(counts)}

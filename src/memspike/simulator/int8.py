@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from memspike.integer import IntType
-from memspike.ops import Conv2d, Dense, Fire, TensorType
+from memspike.ops import Conv2d, Dense, Fire, MaxPool2d, Pair, TensorType
 from memspike.simulator.floor import line_of, sums_at_steps
 from memspike.simulator.kernels import Linear, bounds_of, channels_first, channels_last, to_numpy
 from memspike.simulator.onednn import Banded, Image, Product, is_available, made
@@ -41,27 +41,36 @@ def sums(op: Conv2d | Dense, x: TensorType, image: Image = None) -> Product | Ba
     """The op's sums of counts `x`, if they are proven; `image` is the shape before a Flatten that the product undoes."""
     if not (is_available() and fits(op, x.type) and _is_ordinary(op, x)):
         return None
-    product = made(op, None, torch.float32, image, x.shape)
-    return product if product and _agrees(product, x, image, None) else None
+    products = made(op, None, torch.float32, image, x.shape)
+    return next((product for product in products if _agrees(product, x, image, None)), None)
 
 
-def counts(op: Conv2d | Dense, x: TensorType, fire: Fire, low: int, high: int, image: Image = None) -> Product | Banded | None:
-    """The counts, clipped to `low` to `high`, that Fire makes of the op's sums of counts `x`, if they are proven; int8 if any is negative, else uint8."""
+def counts(op: Conv2d | Dense, x: TensorType, fire: Fire, low: int, high: int, image: Image = None, pool: Pair = (1, 1)) -> Product | Banded | None:
+    """The counts, clipped to `low` to `high`, that Fire makes of the op's sums of counts `x`, if they are proven; int8 if any is negative, else uint8.
+
+    Where that is faster, also the largest count of each window of `pool` outputs; `Banded.pool` says so.
+    """
     dtype = torch.int8 if low < 0 else torch.uint8
     if low < torch.iinfo(dtype).min or high > torch.iinfo(dtype).max or not (is_available() and fits(op, x.type) and _is_ordinary(op, x)):
         return None
     bounds = bounds_of(op, x.type)
     line = line_of(fire, low, high, bounds.low, bounds.high, torch.float32, to_nearest=True)
-    product = made(op, line, dtype, image, x.shape) if line else None
-    return product if product and _steps_hold(product, x.type, fire) and _agrees(product, x, image, fire) else None
+    products = made(op, line, dtype, image, x.shape, pool) if line else ()
+    return next((product for product in products if _steps_hold(product, x.type, fire) and _agrees(product, x, image, fire)), None)
 
 
 def _is_ordinary(op: Conv2d | Dense, x: TensorType) -> bool:
-    """Whether no window of a convolution can lie in the padding alone: there oneDNN's kernels (3.x, in torch 2.13) read outside the image and may crash."""
+    """Whether a convolution keeps clear of what oneDNN's kernels (3.x, in torch 2.13) get wrong on some images, unseen by a few tries.
+
+    Where a window can lie in the padding alone they read outside the image and may crash. Where a row holds one output and the stride along it is not 1,
+    those for AMX give other sums.
+    """
     if isinstance(op, Dense):
         return True
     reach = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(op.weight.shape[2:], op.dilation, strict=True)]
-    return all(padding == 0 or (2 * padding < size and size <= side) for padding, size, side in zip(op.padding, reach, x.shape[1:], strict=True))
+    is_idle = op.stride[1] > 1 and x.shape[2] + 2 * op.padding[1] < reach[1] + op.stride[1]
+    inside = all(padding == 0 or (2 * padding < size and size <= side) for padding, size, side in zip(op.padding, reach, x.shape[1:], strict=True))
+    return inside and not is_idle
 
 
 def _steps_hold(product: Product | Banded, x: IntType, fire: Fire) -> bool:
@@ -109,6 +118,8 @@ def _agrees(product: Product | Banded, x: TensorType, image: Image, fire: Fire |
     meant = to_numpy(Linear(op, x.type)(given))
     if fire is not None and line is not None:
         meant = replace(fire, type=IntType(63, signed=True)).evaluate(meant).clip(line.low, line.high)
+    if isinstance(product, Banded):
+        meant = MaxPool2d("z", ("y",), product.pool, product.pool).evaluate(meant)
     return np.array_equal(to_numpy(product(given if image is None else given.reshape(-1, *image))), meant)
 
 

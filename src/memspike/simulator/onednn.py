@@ -6,6 +6,7 @@ A convolution has several kernels, all of them the same sums. Which is fastest i
 import copy
 import math
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -15,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memspike.integer import IntType
-from memspike.ops import Conv2d, Dense
+from memspike.ops import Conv2d, Dense, MaxPool2d, Pair
 from memspike.simulator.floor import Line
-from memspike.simulator.kernels import channels_first, channels_last
+from memspike.simulator.kernels import channels_first, channels_last, pooled
 
 _WORDS = torch.int64, torch.int32, torch.int16, torch.uint8
 _RUN = 15  # words that are worth copying at once
-_TRIED = 64, 1 << 20  # images on which kernels are timed, and values in them
+_TRIED = 256, 1 << 20  # images on which kernels are timed, and values in them
 _ZEROS = 3  # times a convolution's products a band may have, zeros included, to be tried
+_FREE = 192  # products of an output that hide behind the making of its count
 _COPIES = 16  # times its image a convolution's bands may take in memory
 Image = tuple[int, ...] | None
 
@@ -73,25 +75,41 @@ class Product:
 
 
 class Banded:
-    """A convolution without groups as a matrix product: a Product in all it does.
+    """A convolution without groups as a matrix product, and the largest value of each window of `pool` outputs: else a Product in all it does.
 
-    Each row of the matrix is a band of the image, as high as the kernel and wide enough for `columns` neighbouring outputs; the weights hold the kernel
-    once for each of them, with zeros around it. The zeros cost products, but a band is copied in fewer and longer pieces than single windows are.
+    Each row of the matrix is a band of the image, high and wide enough for `columns` neighbouring windows of outputs; the weights hold the kernel once
+    for each output, with zeros around it. The zeros cost products, but a band is copied in fewer and longer pieces than single windows are. The outputs
+    are ordered by their place in their window first, so that a maximum reads long pieces too.
     """
 
-    def __init__(self, op: Conv2d, line: Line | None, dtype: torch.dtype, shape: tuple[int, ...], columns: int) -> None:
-        self.op, self.line, self.dtype, self.columns = op, line, dtype, columns
-        self._bands = Bands(op, shape, columns)
-        (channels, inputs, *kernel), (dh, dw), stride = op.weight.shape, op.dilation, op.stride[1]
-        weight = np.zeros((columns, channels, self._bands.high, self._bands.wide, inputs), np.int64)
-        for column in range(columns):
-            weight[column, :, ::dh, column * stride : column * stride + dw * (kernel[1] - 1) + 1 : dw] = op.weight.transpose(0, 2, 3, 1)
-        dense = Dense(op.out, op.inputs, weight.reshape(columns * channels, -1), op.weight_type)
-        repeated = line and Line(np.tile(line.slope, columns), np.tile(line.offset, columns), line.low, line.high)
+    def __init__(self, op: Conv2d, line: Line | None, dtype: torch.dtype, shape: tuple[int, ...], columns: int, pool: Pair = (1, 1)) -> None:
+        self.op, self.line, self.dtype, self.columns, self.pool = op, line, dtype, columns, pool
+        self._bands = Bands(op, shape, columns, pool)
+        (channels, inputs, *kernel), (dh, dw), (down, right) = op.weight.shape, op.dilation, op.stride
+        weight = np.zeros((*pool, columns, channels, self._bands.high, self._bands.wide, inputs), np.int64)
+        for row, shift, column in np.ndindex(*pool, columns):
+            top, left = row * down, (column * pool[1] + shift) * right
+            window = weight[row, shift, column, :, top : top + dh * (kernel[0] - 1) + 1 : dh, left : left + dw * (kernel[1] - 1) + 1 : dw]
+            window[:] = op.weight.transpose(0, 2, 3, 1)
+        self._area, outputs = math.prod(pool), math.prod(pool) * columns
+        dense = Dense(op.out, op.inputs, weight.reshape(outputs * channels, -1), op.weight_type)
+        repeated = line and Line(np.tile(line.slope, outputs), np.tile(line.offset, outputs), line.low, line.high)
         self.product = Product(dense, repeated, dtype)
 
     def __call__(self, counts: Tensor) -> Tensor:
-        return self._bands.image(self.product(self._bands.of(counts)))
+        return self.pooled(self.all(counts))
+
+    def all(self, counts: Tensor) -> Tensor:
+        """Every output of images `[n, ...]`, before any maximum, as bands `[n * rows * across, area of the pool, ...]`."""
+        found = self.product(self._bands.of(counts))
+        return found.view(len(found), self._area, -1)
+
+    def pooled(self, found: Tensor) -> Tensor:
+        """The largest of each window of what `all` gave, as images `[n, channels, rows, columns]`."""
+        while found.shape[1] > 1:  # one half against the other; of an odd number one is in both
+            half = (found.shape[1] + 1) // 2
+            found = torch.maximum(found[:, :half], found[:, -half:])
+        return self._bands.image(found, len(self.op.weight))
 
     def note(self) -> str:
         """Its arithmetic, in words."""
@@ -99,17 +117,18 @@ class Banded:
 
 
 class Bands:
-    """Where the bands of a convolution's images lie: `rows` times `across` of them an image, each `high` times `wide` pixels."""
+    """Where the bands of a convolution's images lie: `rows` times `across` of them an image, each `high` times `wide` pixels, for `columns` of the
+    `num_columns` windows of `pool` outputs in a row."""
 
-    def __init__(self, op: Conv2d, shape: tuple[int, ...], columns: int) -> None:
-        (_, self.inputs, kernel_rows, kernel_columns), (dh, dw) = op.weight.shape, op.dilation
-        self._padding, (self._down, right) = op.padding, op.stride
-        self.height, self.width = shape[1] + 2 * op.padding[0], shape[2] + 2 * op.padding[1]
-        self.high = dh * (kernel_rows - 1) + 1
-        reach = dw * (kernel_columns - 1) + 1
-        self.rows, num_columns = (self.height - self.high) // self._down + 1, (self.width - reach) // right + 1
-        self.across, self.num_columns = num_columns // columns, num_columns
-        self.wide, self._step = (columns - 1) * right + reach, columns * right
+    def __init__(self, op: Conv2d, shape: tuple[int, ...], columns: int, pool: Pair = (1, 1)) -> None:
+        (_, self.inputs, *kernel), self._padding, outputs = op.weight.shape, op.padding, (pool[0], columns * pool[1])
+        self.height, self.width = (side + 2 * padding for side, padding in zip(shape[1:], op.padding, strict=True))
+        reach = [dilation * (length - 1) + 1 for dilation, length in zip(op.dilation, kernel, strict=True)]
+        self._down, self._step = (number * stride for number, stride in zip(outputs, op.stride, strict=True))
+        self.high, self.wide = ((number - 1) * stride + length for number, stride, length in zip(outputs, op.stride, reach, strict=True))
+        self.rows = ((self.height - reach[0]) // op.stride[0] + 1) // pool[0]
+        self.num_columns = ((self.width - reach[1]) // op.stride[1] + 1) // pool[1]
+        self.across = self.num_columns // columns
         # bytes are copied in the longest words that begin where rows, bands and their steps do
         self._word = next(dtype for dtype in _WORDS if all(length * self.inputs % dtype.itemsize == 0 for length in (self.width, self.wide, self._step)))
         self.bytes = self.rows * self.across * self.high * self.wide * self.inputs  # of an image's bands
@@ -127,63 +146,73 @@ class Bands:
             bands = strips.as_strided((number, self.rows, self.across, self.high * band), (self.across * strip, self._down * band, strip, 1))
         return bands.contiguous().view(torch.uint8).view(-1, self.high * band * word)
 
-    def image(self, found: Tensor) -> Tensor:
+    def image(self, found: Tensor, channels: int) -> Tensor:
         """What the bands gave, as images `[n, channels, rows, columns]`."""
-        return channels_first(found.reshape(-1, self.rows, self.num_columns, found.shape[1] * self.across // self.num_columns))
+        return channels_first(found.view(-1, self.rows, self.num_columns, channels))
 
 
-def made(op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Image = None, shape: tuple[int, ...] | None = None) -> Product | Banded | None:
-    """The op on the kernel that is fastest here for inputs of `shape`; None if oneDNN does not know such a layer."""
+def made(
+    op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Image = None, shape: tuple[int, ...] | None = None, pool: Pair = (1, 1)
+) -> Iterator[Product | Banded]:
+    """The op on the kernel that is fastest here for inputs of `shape`, and on the fastest of the other kind; nothing if oneDNN does not know such a layer.
+
+    With `pool` a maximum over such windows comes next, which some kernels take themselves (`Banded.pool`).
+    """
     try:
         if shape and isinstance(op, Conv2d):
-            columns = _columns_at_once(op.weight.shape, op.stride, op.padding, op.dilation, op.groups, shape)
-            if columns:
-                return Banded(op, line, dtype, shape, columns)
-        return Product(op, line, dtype, image)
+            for columns, taken in _fastest(op.weight.shape, op.stride, op.padding, op.dilation, op.groups, shape, pool):
+                yield Banded(op, line, dtype, shape, columns, taken) if columns else Product(op, line, dtype, image)
+        else:
+            yield Product(op, line, dtype, image)
     except RuntimeError:
-        return None
+        return
 
 
 @lru_cache(maxsize=1024)
-def _columns_at_once(
+def _fastest(
     kernel: tuple[int, ...],
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
     shape: tuple[int, ...],
-) -> int:
-    """How many columns of outputs a band of such a convolution should have; 0 where oneDNN's convolution is faster. Measured once in a process."""
+    pool: Pair,
+) -> list[tuple[int, Pair]]:
+    """For how many columns a band of such a convolution should be, 0 for oneDNN's convolution, and the pool that it takes itself, where `pool` comes next;
+    the fastest way first, then the fastest of the other kind. Measured once in a process."""
     op = Conv2d("y", ("x",), np.zeros(kernel, np.int64), IntType(2, signed=True), stride, padding, dilation, groups)
     line = Line(np.ones(kernel[0], np.float32), np.zeros(kernel[0], np.float32), 0, 1)
     number = max(1, min(_TRIED[0], _TRIED[1] // math.prod(shape)))
     images = torch.zeros(number, *shape, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    fastest, least = 0, math.inf
-    for columns in (0, *_worth_trying(op, shape)):
-        product = Banded(op, line, torch.uint8, shape, columns) if columns else Product(op, line, torch.uint8)
-        product(images)  # the first call makes the kernel
-        seconds = min(_seconds(product, images) for _ in range(3))
-        if seconds < least:
-            fastest, least = columns, seconds
-    return fastest
+    ways = [(0, (1, 1)), *((columns, taken) for taken in dict.fromkeys([(1, 1), pool]) for columns in _worth_trying(op, shape, taken))]
+    seconds: dict[tuple[int, Pair], float] = {}
+    for columns, taken in ways:
+        product = Banded(op, line, torch.uint8, shape, columns, taken) if columns else Product(op, line, torch.uint8)
+        left = None if taken == pool else MaxPool2d("z", ("y",), pool, pool)
+        _seconds(product, images, left)  # the first call makes the kernel
+        seconds[columns, taken] = min(_seconds(product, images, left) for _ in range(2))
+    first, *others = sorted(ways, key=seconds.__getitem__)
+    return [first, *[way for way in others if bool(way[0]) != bool(first[0])][:1]]
 
 
-def _worth_trying(op: Conv2d, shape: tuple[int, ...]) -> list[int]:
+def _worth_trying(op: Conv2d, shape: tuple[int, ...], pool: Pair = (1, 1)) -> list[int]:
     """Widths of bands that divide the columns and are no waste."""
     if op.groups > 1 or op.weight[0, 0].size == 1:
         return []
-    all_columns = Bands(op, shape, 1).num_columns
+    all_columns = Bands(op, shape, 1, pool).num_columns
     found: list[int] = []
     for columns in (number for number in range(1, all_columns + 1) if all_columns % number == 0):
-        bands = Bands(op, shape, columns)
-        if bands.high * bands.wide <= _ZEROS * op.weight[0, 0].size and bands.bytes <= _COPIES * math.prod(shape):
+        bands = Bands(op, shape, columns, pool)
+        if bands.high * bands.wide * bands.inputs <= max(_FREE, _ZEROS * op.weight[0].size) and bands.bytes <= _COPIES * math.prod(shape):
             found.append(columns)
     return found
 
 
-def _seconds(product: Product | Banded, images: Tensor) -> float:
+def _seconds(product: Product | Banded, images: Tensor, pool: MaxPool2d | None) -> float:
     started = time.perf_counter()
-    product(images)
+    found = product(images)
+    if pool:
+        pooled(found, pool, torch.maximum, padding=0)
     return time.perf_counter() - started
 
 

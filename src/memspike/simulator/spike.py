@@ -13,7 +13,7 @@ from memspike.result import Encoder
 from memspike.simulator.encode import Window, check_encoder, check_window, line_keys
 from memspike.simulator.layer import Layer
 from memspike.simulator.neuron import NEURONS, Fired, Neuron, check_neuron
-from memspike.simulator.walk import Ran, Totals, step, unflattened, walk
+from memspike.simulator.walk import NOTHING, Ran, Summed, Totals, step, unflattened, walk
 
 
 class Spike:
@@ -52,11 +52,11 @@ class Spike:
             if isinstance(reader, Charge):
                 self._sums[op.out] = layer.sums_of(layer.op)
 
-    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), totals: Set[str] = frozenset()) -> Ran:
+    def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), summed: Summed = NOTHING) -> Ran:
         """The values named in `keep`, each `[n, ...]`, of images `[n, ...]` that are number `first` and following; and what each layer's neurons
         did, by the name of its Conv2d or Dense, with the raster of the first image where it is asked for."""
         fired: dict[str, Fired] = {}
-        seen = Totals(self.program, totals)
+        seen = Totals(self.program, summed)
 
         def compute(op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
             if op.out not in self._layers:
@@ -72,7 +72,7 @@ class Spike:
             fired[op.out] = replace(done, counts=None)
             return {**sums, reader.out: done.counts}
 
-        return Ran(walk(self.program, images, compute, keep, seen), seen.found, fired)
+        return Ran(walk(self.program, images, compute, keep, seen), seen.each, seen.whole, fired)
 
     def notes(self) -> tuple[str, ...]:
         """Whether the neurons count what the program means and in which arithmetic, one line per layer of neurons."""

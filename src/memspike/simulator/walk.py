@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memspike.integer import Integers, IntType
-from memspike.ops import Conv2d, Dense, Fire, Flatten, Op
+from memspike.integer import Integers, IntType, exact_sum
+from memspike.ops import Conv2d, Dense, Fire, Flatten, MaxPool2d, Op
 from memspike.program import Program
 from memspike.simulator import int8
 from memspike.simulator.floor import Floor
@@ -17,12 +17,24 @@ from memspike.simulator.neuron import Fired
 
 
 @dataclass(frozen=True, slots=True)
+class Summed:
+    """Values whose sizes are summed over a chunk's images: `each` element by itself, or all elements of the `whole` value."""
+
+    each: Set[str] = frozenset()
+    whole: Set[str] = frozenset()
+
+
+NOTHING = Summed()
+
+
+@dataclass(frozen=True, slots=True)
 class Ran:
-    """What a chunk of images gave: the values `[n, ...]` that were to be kept, sums over images `[...]` of the sizes of others, and, in spikes, what
-    each layer of neurons did."""
+    """What a chunk of images gave: the values `[n, ...]` that were to be kept, sums over images of the sizes of others, of each element `[...]` or of
+    whole values, and, in spikes, what each layer of neurons did."""
 
     values: dict[str, Tensor]
-    totals: dict[str, Integers]
+    each: dict[str, Integers]
+    whole: dict[str, int]
     fired: dict[str, Fired] | None = None
 
 
@@ -50,16 +62,22 @@ def walk(
 
 
 class Totals:
-    """Sums over a chunk's images of absolute values, of the values `names`, each taken when it has just been made and lies in the cache."""
+    """Sums over a chunk's images of absolute values, taken when a value has just been made and lies in the cache.
 
-    def __init__(self, program: Program, names: Set[str]) -> None:
-        self._program, self._names = program, names
-        self.found: dict[str, Integers] = {}
+    Values that are summed as a whole may come in any order of their elements.
+    """
+
+    def __init__(self, program: Program, summed: Summed) -> None:
+        self._program, self._summed = program, summed
+        self.each: dict[str, Integers] = {}
+        self.whole: dict[str, int] = {}
 
     def __call__(self, name: str, values: Tensor) -> None:
-        if name in self._names:
-            type = self._program.types[name]
-            self.found[name] = totals_over_images(values, type.type).reshape(type.shape)
+        type = self._program.types[name]
+        if name in self._summed.each:
+            self.each[name] = totals_over_images(values, type.type).reshape(type.shape)
+        elif name in self._summed.whole:
+            self.whole[name] = exact_sum(totals_over_images(values, type.type))
 
 
 def totals_over_images(values: Tensor, type: IntType) -> Integers:
@@ -72,9 +90,9 @@ def totals_over_images(values: Tensor, type: IntType) -> Integers:
     rows, per_byte = sizes.numpy().reshape(len(sizes), -1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
     whole = len(rows) // per_byte * per_byte
     partial = np.add.reduce(rows[:whole].reshape(-1, per_byte, rows.shape[1]), axis=1, dtype=np.uint8)
-    found = np.add.reduce(partial, axis=0, dtype=np.uint16 if len(partial) <= 257 else np.uint32).astype(np.int64)  # 257 bytes fit 16 bits
-    if whole < len(rows):
-        found += np.add.reduce(rows[whole:], axis=0, dtype=np.uint8)
+    found = np.add.reduce(partial, axis=0, dtype=np.uint16 if len(partial) < 257 else np.uint32)  # 257 bytes fit 16 bits
+    found += np.add.reduce(rows[whole:], axis=0, dtype=np.uint8)
+    found = found.astype(np.int64)
     return np.moveaxis(found.reshape(sizes.shape[1:]), -1, 0) if sizes.ndim == 4 else found
 
 
@@ -104,3 +122,11 @@ def unflattened(program: Program) -> dict[str, tuple[int, ...]]:
         if isinstance(op, Flatten) and len(before) == 3 and users and all(isinstance(user, Dense) for user in users):
             found[op.out] = before
     return found
+
+
+def pooled_by(program: Program, name: str) -> MaxPool2d | None:
+    """The maximum over windows that alone reads the images `name`, and every pixel of them once, if there is one."""
+    users, (_, *sides) = program.users(name), program.types[name].shape
+    pool = users[0] if len(users) == 1 and isinstance(users[0], MaxPool2d) else None
+    is_once = pool and pool.stride == pool.kernel and not any(pool.padding) and not any(side % step for side, step in zip(sides, pool.kernel, strict=True))
+    return pool if is_once else None
