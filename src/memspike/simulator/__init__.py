@@ -32,6 +32,7 @@ from memspike.simulator.written import faults_of, written
 __all__ = ["check", "check_device", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
+_VERSION = version("memspike")  # looked up once: that takes as long as 80 images
 _LARGEST = {"ideal": 6 << 20, "spike": 1 << 20, "analog": 1 << 20}  # value of one chunk, so that it stays in the cache: in bytes, spikes in elements
 Progress = Callable[[int, int], None]
 
@@ -104,7 +105,7 @@ def simulate(
     outputs = counts[program.output].astype(np.int64)
     if program.output not in record:
         del counts[program.output]
-    provenance = Provenance(version("memspike"), program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed)
+    provenance = Provenance(_VERSION, program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed)
     if fidelity == "analog":
         imperfect = None if layers is None else tuple(layers)
         provenance = replace(provenance, time=time, faults=faults_of(mapping, seed).digest(), layers=imperfect)
