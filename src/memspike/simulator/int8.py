@@ -19,7 +19,7 @@ import torch
 from memspike.integer import IntType
 from memspike.ops import Conv2d, Dense, Fire, MaxPool2d, Pair, TensorType
 from memspike.simulator.floor import line_of, sums_at_steps
-from memspike.simulator.kernels import Linear, bounds_of, channels_first, channels_last, to_numpy
+from memspike.simulator.kernels import Linear, bounds_of, channels_first, channels_last, has_idle_stride, to_numpy
 from memspike.simulator.onednn import Banded, Image, Product, is_available, made
 
 MAX_SUM = 1 << 24
@@ -62,15 +62,13 @@ def counts(op: Conv2d | Dense, x: TensorType, fire: Fire, low: int, high: int, i
 def _is_ordinary(op: Conv2d | Dense, x: TensorType) -> bool:
     """Whether a convolution keeps clear of what oneDNN's kernels (3.x, in torch 2.13) get wrong on some images, unseen by a few tries.
 
-    Where a window can lie in the padding alone they read outside the image and may crash. Where a row holds one output and the stride along it is not 1,
-    those for AMX give other sums.
+    Where a window can lie in the padding alone they read outside the image and may crash.
     """
     if isinstance(op, Dense):
         return True
     reach = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(op.weight.shape[2:], op.dilation, strict=True)]
-    is_idle = op.stride[1] > 1 and x.shape[2] + 2 * op.padding[1] < reach[1] + op.stride[1]
     inside = all(padding == 0 or (2 * padding < size and size <= side) for padding, size, side in zip(op.padding, reach, x.shape[1:], strict=True))
-    return inside and not is_idle
+    return inside and not has_idle_stride(op, x.shape[2])
 
 
 def _steps_hold(product: Product | Banded, x: IntType, fire: Fire) -> bool:

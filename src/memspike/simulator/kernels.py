@@ -82,6 +82,21 @@ def in_channels_last(images: Tensor) -> Tensor:
     return images.contiguous().as_strided(images.shape, (size, 1, width, 1))
 
 
+def has_idle_stride(op: Conv2d, width: int) -> bool:
+    """Whether rows of `width` pixels give one output each, so that the stride along them moves nothing. There some of oneDNN's kernels (3.x, in torch 2.13)
+    read other pixels: those for AMX, and those in float32 for one channel laid out as the last."""
+    reach = op.dilation[1] * (op.weight.shape[3] - 1) + 1
+    return op.stride[1] > 1 and width + 2 * op.padding[1] < reach + op.stride[1]
+
+
+def convolved(op: Conv2d, images: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Images through a convolution's window, in floats; `weight` has its channels last in memory, as the images will."""
+    images = in_channels_last(images)
+    if has_idle_stride(op, images.shape[3]):
+        images, weight = (values.clone(memory_format=torch.contiguous_format) for values in (images, weight))
+    return F.conv2d(images, weight, None, op.stride, op.padding, op.dilation, groups)
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What the sums of a Conv2d or Dense can be: `low` to `high`; `largest` is the greatest `sum |k|` of a channel."""
@@ -119,7 +134,7 @@ class Linear:
             return torch.from_numpy(op.evaluate(to_numpy(counts))).to(counts.device)
         x = counts.to(self.dtype)
         if isinstance(op, Conv2d):
-            return F.conv2d(in_channels_last(x), weight, None, op.stride, op.padding, op.dilation, op.groups)
+            return convolved(op, x, weight, op.groups)
         if op.groups == 1:
             return F.linear(x, weight)
         grouped = torch.einsum("ngc,gkc->ngk", x.reshape(len(x), op.groups, -1), weight.reshape(op.groups, -1, weight.shape[1]))

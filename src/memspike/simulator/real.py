@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memspike.ops import Conv2d, Dense
-from memspike.simulator.kernels import channels_first, in_channels_last
+from memspike.simulator.kernels import channels_first, convolved, in_channels_last
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Product:
         if self._missing:
             x = F.pad(x, [0, 0] * (x.ndim - 2) + [0, self._missing])
         if isinstance(op, Conv2d):
-            sums = F.conv2d(in_channels_last(x), self._weight, None, op.stride, op.padding, op.dilation, self._blocks)
+            sums = convolved(op, x, self._weight, self._blocks)
         elif self._blocks == 1:
             sums = F.linear(x, self._weight)
         else:

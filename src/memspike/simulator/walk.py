@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memspike.integer import Integers, IntType, exact_sum
@@ -77,14 +78,29 @@ class Totals:
         if name in self._summed.each:
             self.each[name] = totals_over_images(values, type.type).reshape(type.shape)
         elif name in self._summed.whole:
-            self.whole[name] = exact_sum(totals_over_images(values, type.type))
+            self.whole[name] = total(values, type.type)
 
 
 def totals_over_images(values: Tensor, type: IntType) -> Integers:
     """The sum over images of absolute values `[n, ...]` of an integer type, int64 `[...]`, exact."""
-    if values.dtype not in (torch.uint8, torch.int8) or values.device.type != "cpu":
+    if not _are_bytes(values):
         wide = values.to(torch.int16) if values.dtype == torch.int8 else values
         return to_numpy(wide.abs().sum(dim=0, dtype=carrier(magnitude_of(type) * len(values))))
+    found = _sums_of_bytes(values, type).astype(np.int64)
+    return np.moveaxis(found.reshape(*values.shape[2:], values.shape[1]), -1, 0) if values.ndim == 4 else found.reshape(values.shape[1:])
+
+
+def total(values: Tensor, type: IntType) -> int:
+    """The sum of all absolute values `[n, ...]` of an integer type, exact."""
+    return int(_sums_of_bytes(values, type).sum(dtype=np.uint64)) if _are_bytes(values) else exact_sum(totals_over_images(values, type))
+
+
+def _are_bytes(values: Tensor) -> bool:
+    return values.dtype in (torch.uint8, torch.int8) and values.device.type == "cpu"
+
+
+def _sums_of_bytes(values: Tensor, type: IntType) -> NDArray[np.uint16 | np.uint32]:
+    """The sums over images of the sizes of bytes `[n, ...]`, all elements in a row, channels last."""
     # abs(-128) overflows int8 to the byte that means 128 without a sign
     sizes = channels_last(values.abs().view(torch.uint8) if values.dtype == torch.int8 else values)
     rows, per_byte = sizes.numpy().reshape(len(sizes), -1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
@@ -92,8 +108,7 @@ def totals_over_images(values: Tensor, type: IntType) -> Integers:
     partial = np.add.reduce(rows[:whole].reshape(-1, per_byte, rows.shape[1]), axis=1, dtype=np.uint8)
     found = np.add.reduce(partial, axis=0, dtype=np.uint16 if len(partial) < 257 else np.uint32)  # 257 bytes fit 16 bits
     found += np.add.reduce(rows[whole:], axis=0, dtype=np.uint8)
-    found = found.astype(np.int64)
-    return np.moveaxis(found.reshape(sizes.shape[1:]), -1, 0) if sizes.ndim == 4 else found
+    return found
 
 
 def step(program: Program, op: Op, images: Mapping[str, tuple[int, ...]] | None = None, device: str = "cpu") -> Callable[..., Tensor]:
