@@ -1,9 +1,13 @@
 """The short form on a terminal: the numbers of the report, and no name that speaks to the terminal."""
 
 import io
+from pathlib import Path
 
 from rich.console import Console
+from typer.testing import CliRunner
 
+from memspike.cli.app import app
+from memspike.errors import FileRefused
 from memspike.reporter import Report, print_report
 from memspike.reporter.items import shown
 from reports import Case
@@ -44,3 +48,9 @@ def test_names_are_printed_as_they_are(hostile_report: Report) -> None:
 
 def test_narrow_terminals_lose_nothing(full_report: Report) -> None:
     assert max(map(len, printed(full_report, 60).splitlines())) <= 60
+
+
+def test_a_page_that_cannot_be_written_is_an_error_alone(full_report: Report, tmp_path: Path) -> None:
+    full_report.save(tmp_path / "report.json")
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "no" / "page.html")])
+    assert isinstance(done.exception, FileRefused) and not done.stdout

@@ -339,9 +339,9 @@ def report(
         page = Report.from_json(read_bytes(kept).decode("utf-8", "replace"))
     except FileRefused as error:
         raise FileRefused(error.what, where=str(kept), cure=error.cure) from error
-    print_report(page, speech.out())
     if out:
-        page.save(out)
+        page.save(out)  # before anything is printed: a page that cannot be written is an error alone
+    print_report(page, speech.out())
 
 
 def _numbers_of(texts: list[str] | None, option: str) -> dict[str, int]:
