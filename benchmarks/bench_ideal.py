@@ -18,7 +18,8 @@ from memspike.program import fired_by
 from memspike.simulator import int8, simulate
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import channels_first, exact_arithmetic
-from memspike.simulator.walk import unflattened
+from memspike.simulator.onednn import Banded
+from memspike.simulator.walk import pooled_by, unflattened
 
 NAME = "ideal"
 NUMBER = {"lenet": 10_000, "resnet20": 2_000, "alexnet_cifar": 2_000}
@@ -81,13 +82,16 @@ def _products(program: ms.Program, number: int) -> float:
             continue
         x, fire = program.types[op.inputs[0]], fired_by(program, op.out)
         image = before.get(op.inputs[0])
-        product = int8.counts(op, x, fire, fire.type.min, fire.type.max, image) if fire else int8.sums(op, x, image)
+        pool = pooled_by(program, fire.out) if fire else None
+        windows = pool.kernel if pool else (1, 1)
+        product = int8.counts(op, x, fire, fire.type.min, fire.type.max, image, windows) if fire else int8.sums(op, x, image)
         assert product is not None
         shape = image or x.shape
         given = torch.zeros((256, *shape[1:], shape[0]) if len(shape) == 3 else (256, *shape), dtype=torch.uint8)
         given = channels_first(given)
-        product(given)
-        seconds += seconds_of(lambda product=product, given=given: product(given)) * number / 256
+        run = product.all if isinstance(product, Banded) else product  # no pool
+        run(given)
+        seconds += seconds_of(lambda run=run, given=given: run(given)) * number / 256
     return seconds
 
 

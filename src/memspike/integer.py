@@ -1,4 +1,4 @@
-"""Integer types, the one rounding rule and the one clipping rule."""
+"""Integer types, the one rounding rule and the one clipping rule, and sums that never overflow."""
 
 import math
 import operator

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from chips import test_chip
-from memspike.integer import IntType
+from memspike.integer import IntType, exact_sum
 from memspike.mapper import map as map_program
 from memspike.mapping import Mapping
 from memspike.ops import Add, Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Op, Slice, SumPool2d, TensorType
 from memspike.program import Program
 from memspike.result import Activity
 from memspike.simulator import simulate
-from memspike.simulator.activity import exact_sum
 from small_programs import charge, fire, weights
 
 U3, U4, I4, I5 = IntType(3), IntType(4), IntType(4, signed=True), IntType(5, signed=True)

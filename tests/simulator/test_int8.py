@@ -16,7 +16,7 @@ from memspike.ops import Concat, Conv2d, Dense, Fire, Flatten, MaxPool2d, Tensor
 from memspike.program import Program
 from memspike.simulator import ideal, int8, onednn, real, simulate
 from memspike.simulator.floor import line_of, sums_at_steps
-from memspike.simulator.kernels import Linear, bounds_of, channels_last, exact_arithmetic
+from memspike.simulator.kernels import Linear, bounds_of, channels_first, channels_last, exact_arithmetic
 from memspike.simulator.walk import pooled_by
 from small_programs import small_network
 
@@ -207,6 +207,27 @@ def test_a_pool_taken_with_its_convolution_changes_no_count_and_no_activity(monk
     ideal._ready.clear()
 
 
+def test_counts_that_no_maximum_shows_are_proven_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Activity counts every spike before the pool; and what exists only inside a kernel cannot be kept."""
+    program = small_network()
+    monkeypatch.setattr(onednn, "_fastest", lambda *how: [(2, how[-1])])
+    conv, fire = program.ops[:2]
+    assert isinstance(conv, Conv2d) and isinstance(fire, Fire)
+    with exact_arithmetic():
+        machine = ideal.Ideal(program)
+        for name in ("conv.sum", "conv"):
+            with pytest.raises(AssertionError, match="exist only inside a kernel"):
+                machine.run(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), {name})
+        every = onednn.Banded.all
+
+        def loses(self: onednn.Banded, counts: torch.Tensor) -> torch.Tensor:
+            found = every(self, counts)
+            return torch.where(found < found.amax(dim=1, keepdim=True), 0, found)
+
+        monkeypatch.setattr(onednn.Banded, "all", loses)
+        assert int8.counts(conv, program.input_type, fire, 0, 15, pool=(2, 2)) is None
+
+
 def test_a_pool_is_taken_only_if_it_reads_every_count_once() -> None:
     def pooled(*pools: MaxPool2d) -> bool:
         conv = Conv2d("c.sum", ("x",), np.ones((2, 1, 3, 3), np.int64), I8)
@@ -234,22 +255,29 @@ def test_where_the_fastest_kernel_is_wrong_the_next_is_tried(monkeypatch: pytest
     assert isinstance(int8.sums(op, x), onednn.Banded) and isinstance(int8.counts(op, x, fire, 0, 15), onednn.Banded)
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1))
-def test_rows_of_one_output_are_right_whatever_their_stride(seed: int) -> None:
-    """With a stride some of oneDNN's kernels give other sums there, for some images of a batch: in bytes for AMX, in float32 for one channel."""
-    rng = np.random.default_rng(seed)
-    kernel, dilation = (tuple(int(n) for n in rng.integers(1, 6, 2)) for _ in range(2))
-    stride = (int(rng.integers(1, 3)), int(rng.integers(2, 4)))
-    high, wide = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    x = TensorType((int(rng.choice([1, 1, 3, 16])), high + int(rng.integers(0, 30)), wide + int(rng.integers(0, stride[1]))), U4)
-    op = Conv2d("s", ("x",), rng.integers(-7, 8, (int(rng.integers(1, 40)), x.shape[0], *kernel)), IntType(4, signed=True), stride, (0, 0), dilation)
-    images = rng.integers(0, 16, (9, *x.shape))
+@pytest.mark.parametrize(
+    ("inputs", "size", "channels", "kernel", "stride", "dilation"),
+    [
+        (1, (33, 2), 32, (4, 2), (1, 3), (1, 1)),  # in float32, of one channel laid out as the last
+        (1, (15, 5), 15, (1, 5), (1, 2), (4, 1)),
+        (39, (6, 8), 38, (1, 3), (1, 2), (3, 3)),  # in bytes, for AMX
+        (3, (11, 10), 5, (3, 5), (2, 2), (1, 2)),
+    ],
+)
+def test_rows_of_one_output_are_right_whatever_their_stride(
+    inputs: int, size: tuple[int, int], channels: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    """With a stride some of oneDNN's kernels give other sums there, for some images of a batch."""
+    rng = np.random.default_rng(0)
+    op = Conv2d("s", ("x",), rng.integers(-7, 8, (channels, inputs, *kernel)), IntType(4, signed=True), stride, (0, 0), dilation)
+    images = rng.integers(0, 16, (33, inputs, *size))
+    meant, laid = op.evaluate(images), channels_first(torch.from_numpy(images.astype(np.uint8)).movedim(1, -1).contiguous())
+    rows = op.weight.reshape(channels, -1).T[None].astype(np.float64)
     with exact_arithmetic():
-        meant, laid = op.evaluate(images), torch.from_numpy(images.astype(np.uint8))
-        rows = op.weight.reshape(len(op.weight), -1).T[None].astype(np.float64)
-        for product in (int8.sums(op, x), Linear(op, x.type), real.Product(op, rows, x.type.max, len(op.weight))):
-            assert product is None or np.array_equal(product(laid).numpy().astype(np.int64), meant)
+        assert meant.shape[3] == 1 and int8.sums(op, TensorType((inputs, *size), U4)) is None
+        for product in (Linear(op, U4), real.Product(op, rows, U4.max, channels)):
+            for _ in range(5):
+                assert np.array_equal(product(laid).numpy().astype(np.int64), meant)
 
 
 UNUSUAL = [  # each crashed oneDNN's kernel: a window lies in the padding alone

@@ -68,6 +68,8 @@ class Ideal:
 
         Sums, and counts that a maximum alone reads, can be kept only if they were named when the machine was made.
         """
+        lost = self._fused.keys() | {self._fused[name][0].out for name in self._pooled}
+        assert not lost & keep, f"{sorted(lost & keep)} exist only inside a kernel"
         seen = Totals(self.program, summed)
         return Ran(walk(self.program, images, self._compute, keep, seen), seen.each, seen.whole)
 

@@ -90,10 +90,11 @@ def has_idle_stride(op: Conv2d, width: int) -> bool:
 
 
 def convolved(op: Conv2d, images: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """Images through a convolution's window, in floats; `weight` has its channels last in memory, as the images will."""
-    images = in_channels_last(images)
+    """Images through a convolution's window, in floats; `weight` has its channels last in memory, as the images will but where that goes wrong."""
     if has_idle_stride(op, images.shape[3]):
         images, weight = (values.clone(memory_format=torch.contiguous_format) for values in (images, weight))
+    else:
+        images = in_channels_last(images)
     return F.conv2d(images, weight, None, op.stride, op.padding, op.dilation, groups)
 
 

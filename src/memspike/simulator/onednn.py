@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +23,7 @@ from memspike.simulator.kernels import channels_first, channels_last, pooled
 
 _WORDS = torch.int64, torch.int32, torch.int16, torch.uint8
 _RUN = 15  # words that are worth copying at once
-_TRIED = 256, 1 << 20  # images on which kernels are timed, and values in them
+_TRIED = 256, 1 << 20, 1 << 22  # images on which kernels are timed, values in them, and outputs of them
 _ZEROS = 3  # times a convolution's products a band may have, zeros included, to be tried
 _FREE = 192  # products of an output that hide behind the making of its count
 _COPIES = 16  # times its image a convolution's bands may take in memory
@@ -158,14 +159,12 @@ def made(
 
     With `pool` a maximum over such windows comes next, which some kernels take themselves (`Banded.pool`).
     """
-    try:
+    ways = [(0, (1, 1))]
+    with suppress(RuntimeError):
         if shape and isinstance(op, Conv2d):
-            for columns, taken in _fastest(op.weight.shape, op.stride, op.padding, op.dilation, op.groups, shape, pool):
-                yield Banded(op, line, dtype, shape, columns, taken) if columns else Product(op, line, dtype, image)
-        else:
-            yield Product(op, line, dtype, image)
-    except RuntimeError:
-        return
+            ways = _fastest(op.weight.shape, op.stride, op.padding, op.dilation, op.groups, shape, pool)
+        for columns, taken in ways:
+            yield Banded(op, line, dtype, shape, columns, taken) if columns and shape and isinstance(op, Conv2d) else Product(op, line, dtype, image)
 
 
 @lru_cache(maxsize=1024)
@@ -182,7 +181,8 @@ def _fastest(
     the fastest way first, then the fastest of the other kind. Measured once in a process."""
     op = Conv2d("y", ("x",), np.zeros(kernel, np.int64), IntType(2, signed=True), stride, padding, dilation, groups)
     line = Line(np.ones(kernel[0], np.float32), np.zeros(kernel[0], np.float32), 0, 1)
-    number = max(1, min(_TRIED[0], _TRIED[1] // math.prod(shape)))
+    outputs = Bands(op, shape, 1)
+    number = max(1, min(_TRIED[0], _TRIED[1] // math.prod(shape), _TRIED[2] // (kernel[0] * outputs.rows * outputs.num_columns)))
     images = torch.zeros(number, *shape, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     ways = [(0, (1, 1)), *((columns, taken) for taken in dict.fromkeys([(1, 1), pool]) for columns in _worth_trying(op, shape, taken))]
     seconds: dict[tuple[int, Pair], float] = {}
