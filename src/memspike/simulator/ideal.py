@@ -34,12 +34,13 @@ class Ideal:
     def __init__(self, program: Program, keep: Set[str] = frozenset(), device: str = "cpu") -> None:
         self.program = program
         self._fused: dict[str, tuple[Fire, Product | Banded]] = {}
-        self._pooled: dict[str, tuple[MaxPool2d, Banded]] = {}
+        self._pooled: dict[str, tuple[Fire, MaxPool2d, Banded]] = {}
+        self._inside: set[str] = set()  # values that exist only in a kernel, or in an order of its own
         self._steps: dict[str, Callable[..., Tensor]] = {}
         self._notes: list[str] = []
-        images, fused = unflattened(program), set[str]()
+        images, given = unflattened(program), set[str]()  # what an op before gives too
         for op in program.ops:
-            if op.out in fused:
+            if op.out in given:
                 continue
             fire = fired_by(program, op.out) if isinstance(op, Conv2d | Dense) and op.out not in keep and device == "cpu" else None
             if fire is not None and isinstance(op, Conv2d | Dense):
@@ -47,20 +48,22 @@ class Ideal:
                 windows = pool.kernel if pool else (1, 1)
                 product = int8.counts(op, program.types[op.inputs[0]], fire, fire.type.min, fire.type.max, images.get(op.inputs[0]), windows)
                 if product:
-                    self._fused[op.out] = fire, product
-                    fused.add(fire.out)
+                    self._inside.add(op.out)
+                    given.add(fire.out)
                     if pool and isinstance(product, Banded) and product.pool == windows:
-                        self._pooled[op.out] = pool, product
-                        fused.add(pool.out)
+                        self._pooled[op.out] = fire, pool, product
+                        self._inside.add(fire.out)
+                        given.add(pool.out)
+                    else:
+                        self._fused[op.out] = fire, product
                     self._notes.append(f"{op.out}, {fire.out}: fired in the kernel of its int8 products, proven at every step")
                     continue
             done = self._steps[op.out] = step(program, op, images, device)
             if isinstance(done, Linear | Floor | Product | Banded):
                 self._notes.append(f"{op.out}: {done.note()}")
         sums = {name: made.dtype for name, made in self._steps.items() if isinstance(made, Linear | Product | Banded)}
-        self.largest = max(
-            math.prod(type.shape) * sums.get(name, stored(type.type)).itemsize for name, type in program.types.items() if name not in self._fused
-        )
+        made = [name for name in program.types if name not in self._fused and name not in self._pooled]
+        self.largest = max(math.prod(program.types[name].shape) * sums.get(name, stored(program.types[name].type)).itemsize for name in made)
         """Bytes of the largest value of an image, as it is made here."""
 
     def run(self, images: Tensor, keep: Set[str], first: int = 0, rasters: Set[str] = frozenset(), summed: Summed = NOTHING) -> Ran:
@@ -68,8 +71,7 @@ class Ideal:
 
         Sums, and counts that a maximum alone reads, can be kept only if they were named when the machine was made.
         """
-        lost = self._fused.keys() | {self._fused[name][0].out for name in self._pooled}
-        assert not lost & keep, f"{sorted(lost & keep)} exist only inside a kernel"
+        assert not self._inside & keep, f"{sorted(self._inside & keep)} exist only inside a kernel"
         seen = Totals(self.program, summed)
         return Ran(walk(self.program, images, self._compute, keep, seen), seen.each, seen.whole)
 
@@ -78,11 +80,11 @@ class Ideal:
         return tuple(self._notes)
 
     def _compute(self, op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
-        if op.out not in self._fused:
-            return {op.out: self._steps[op.out](*inputs)}
-        fire, product = self._fused[op.out]
-        if op.out not in self._pooled:
+        if op.out in self._pooled:
+            fire, pool, product = self._pooled[op.out]
+            counts = product.all(inputs[0])
+            return {fire.out: counts.view(len(inputs[0]), -1), pool.out: product.pooled(counts)}
+        if op.out in self._fused:
+            fire, product = self._fused[op.out]
             return {fire.out: product(inputs[0])}
-        pool, product = self._pooled[op.out]
-        counts = product.all(inputs[0])
-        return {fire.out: counts.view(len(inputs[0]), -1), pool.out: product.pooled(counts)}
+        return {op.out: self._steps[op.out](*inputs)}

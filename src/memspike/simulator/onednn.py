@@ -152,19 +152,17 @@ class Bands:
         return channels_first(found.view(-1, self.rows, self.num_columns, channels))
 
 
-def made(
-    op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Image = None, shape: tuple[int, ...] | None = None, pool: Pair = (1, 1)
-) -> Iterator[Product | Banded]:
+def made(op: Conv2d | Dense, line: Line | None, dtype: torch.dtype, image: Image, shape: tuple[int, ...], pool: Pair = (1, 1)) -> Iterator[Product | Banded]:
     """The op on the kernel that is fastest here for inputs of `shape`, and on the fastest of the other kind; nothing if oneDNN does not know such a layer.
 
     With `pool` a maximum over such windows comes next, which some kernels take themselves (`Banded.pool`).
     """
-    ways = [(0, (1, 1))]
     with suppress(RuntimeError):
-        if shape and isinstance(op, Conv2d):
-            ways = _fastest(op.weight.shape, op.stride, op.padding, op.dilation, op.groups, shape, pool)
-        for columns, taken in ways:
-            yield Banded(op, line, dtype, shape, columns, taken) if columns and shape and isinstance(op, Conv2d) else Product(op, line, dtype, image)
+        if isinstance(op, Dense):
+            yield Product(op, line, dtype, image)
+            return
+        for columns, taken in _fastest(op.weight.shape, op.stride, op.padding, op.dilation, op.groups, shape, pool):
+            yield Banded(op, line, dtype, shape, columns, taken) if columns else Product(op, line, dtype)
 
 
 @lru_cache(maxsize=1024)
