@@ -18,6 +18,7 @@ from memspike.simulator import ideal, int8, onednn, real, simulate
 from memspike.simulator.floor import line_of, sums_at_steps
 from memspike.simulator.kernels import Linear, bounds_of, channels_first, channels_last, exact_arithmetic
 from memspike.simulator.walk import pooled_by
+from reducing import with_loops, without_loops
 from small_programs import small_network
 
 pytestmark = pytest.mark.skipif(not int8.is_available(), reason="this torch has no int8 products for this processor")
@@ -198,12 +199,13 @@ def test_a_pool_taken_with_its_convolution_changes_no_count_and_no_activity(monk
     plain = simulate(mapping, images, record=["conv"])
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(onednn, "_fastest", lambda *how: asked.append(how[-1]) or [(2, how[-1] if taken != (1, 1) else taken)])
-    for record in ([], ["max"], ["conv"]):
+    for record, way in (([], without_loops), ([], with_loops), (["max"], with_loops), (["conv"], with_loops)):
         ideal._ready.clear()
-        found = simulate(mapping, images, record=record, batch_size=7)
+        with way():
+            found = simulate(mapping, images, record=record, batch_size=7)
         assert np.array_equal(found.outputs, meant["scores"]) and found.activity == plain.activity
         assert all(np.array_equal(found.spike_counts[name], meant[name]) for name in record)
-    assert asked == [(2, 2), (2, 2), (1, 1)], "a pool whose input is kept is taken by nobody"
+    assert asked == [(2, 2), (2, 2), (2, 2), (1, 1)], "a pool whose input is kept is taken by nobody"
     ideal._ready.clear()
 
 

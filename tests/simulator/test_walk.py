@@ -10,6 +10,7 @@ from memspike.simulator import int8
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import channels_first, exact_arithmetic, stored
 from memspike.simulator.walk import total, totals_over_images
+from reducing import with_loops
 from small_programs import small_network
 
 
@@ -29,6 +30,8 @@ def test_totals_are_those_of_plain_integers(bits: int, signed: bool, number: int
         found = totals_over_images(images, type)
         assert found.dtype == np.int64 and np.array_equal(found, np.abs(values).sum(axis=0))
         assert total(images, type) == np.abs(values).sum()
+        with with_loops():
+            assert np.array_equal(totals_over_images(images, type), found) and total(images, type) == np.abs(values).sum()
 
 
 def test_the_largest_value_is_counted_in_bytes_as_it_is_made(monkeypatch) -> None:

@@ -86,7 +86,8 @@ def simulate(
     with exact_arithmetic():
         with one_thread_per_op():
             machine = _machine(mapping, fidelity, encoder, kind, seed, time, layers, kept, device)
-        size = chunk_size(program, _LARGEST[fidelity], batch_size, machine.largest if isinstance(machine, Ideal) else None)
+        largest = machine.largest if isinstance(machine, Ideal) else None
+        size = batch_size or chunk_size(program, _LARGEST[fidelity], len(images), device, largest)
         summed = tally.summed(spikes=fidelity == "spike")
 
         def run(chunk: Tensor, start: int) -> Ran:
@@ -142,7 +143,8 @@ def check(
             meant, said = ideal.run(chunk, names).values, spike.run(chunk, names, start).values
             return {name: int((meant[name] != said[name]).sum()) for name in names}
 
-        for _, stop, found in in_chunks(differences, program, images, chunk_size(program, _LARGEST["spike"], batch_size), device):
+        size = batch_size or chunk_size(program, _LARGEST["spike"], len(images), device)
+        for _, stop, found in in_chunks(differences, program, images, size, device):
             differing.update(found)
             if progress:
                 progress(stop, len(images))
@@ -197,7 +199,8 @@ def _check_images(program: Program, images: Integers) -> None:
         raise SimulationError(f"images are [{wanted}], got {list(images.shape)}", where=f"program {program.name}")
     program.check_images(images[:0])
     if images.size and np.issubdtype(images.dtype, np.integer):
-        lowest, highest = int(images.min()), int(images.max())
+        lowest = 0 if np.issubdtype(images.dtype, np.unsignedinteger) else int(images.min())  # a type has 0, and images may be far away in memory
+        highest = int(images.max())
         program.check_images(np.broadcast_to(np.array([lowest, highest]).reshape(2, *[1] * (images.ndim - 1)), (2, *images.shape[1:])))
 
 

@@ -1,11 +1,13 @@
 """Images in chunks, each run from end to end by one thread, so that no thread ever waits for another inside an op."""
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Semaphore
 from typing import TypeVar
 
 import numpy as np
@@ -23,14 +25,17 @@ BLOCKS = 1 << 24  # bytes that a thread may need beside its images, for several 
 R = TypeVar("R")
 
 
-def chunk_size(program: Program, most: int, batch_size: int | None, largest: int | None = None) -> int:
-    """Images per chunk: `batch_size`, or up to `MAX_CHUNK`, so many that all threads stay within `MEMORY` and the largest value of a chunk within `most`.
+def chunk_size(program: Program, most: int, num_images: int, device: str = "cpu", largest: int | None = None) -> int:
+    """Images per chunk: up to `MAX_CHUNK`, so many that all threads stay within `MEMORY` and the largest value of a chunk within `most`, and that all
+    threads have as many images to do.
 
     `largest` is the size of an image's largest value, in elements if it is not given.
     """
-    largest = largest or max(math.prod(type.shape) for type in program.types.values())
-    by_memory = (MEMORY // _num_workers(program) - BLOCKS) // bytes_per_image(program)
-    return batch_size or min(MAX_CHUNK, max(1, min(by_memory, most // largest)))
+    largest, num_threads = largest or max(math.prod(type.shape) for type in program.types.values()), _num_threads(program, device)
+    by_memory = (MEMORY // num_threads - BLOCKS) // bytes_per_image(program)
+    size = min(MAX_CHUNK, max(1, min(by_memory, most // largest)))
+    rounds = math.ceil(num_images / (size * num_threads))
+    return math.ceil(num_images / (rounds * num_threads)) if rounds else size
 
 
 @lru_cache(maxsize=4)
@@ -58,35 +63,59 @@ def bytes_per_image(program: Program) -> int:
 
 
 def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integers, size: int, device: str = "cpu") -> Iterator[tuple[int, int, R]]:
-    """`run(chunk, start)` of every chunk of the images, on `torch.get_num_threads()` threads; yields (start, stop, what it returned) in order.
+    """`run(chunk, start)` of every chunk of the images, on `torch.get_num_threads()` threads, the caller's among them; yields (start, stop, what it
+    returned) in order.
 
     Splitting every op over the threads instead would make them meet thousands of times per image: far slower when another program needs a core.
     Where one image takes so much that several would pass `MEMORY`, fewer threads run; one thread feeds another device.
     """
-    num_threads = _num_workers(program) if device == "cpu" else 1
+    num_threads = _num_threads(program, device)
     dtype = stored(program.input_type.type)
+    starts = range(0, len(images), size)
+    found: list[Future[R]] = [Future() for _ in starts]
+    untaken, room = iter(range(len(starts))), Semaphore(2 * num_threads)  # so many chunks and no more are held in memory
 
-    def one(start: int) -> R:
+    def one(number: int) -> None:
+        start = starts[number]
         counts = np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
         chunk = torch.from_numpy(counts if counts.flags.writeable else counts.copy())  # torch warns of arrays that it could write to
-        with torch.inference_mode():  # it belongs to the thread that enters it
-            return run(channels_first(channels_last(chunk.to(device, dtype))), start)
-
-    waiting: deque[tuple[int, Future[R]]] = deque()
-    with one_thread_per_op(), ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            for start in range(0, len(images), size):
-                waiting.append((start, pool.submit(one, start)))
-                if len(waiting) > num_threads:  # so much and no more is held in memory
-                    yield _first(waiting, size, len(images))
-            while waiting:
-                yield _first(waiting, size, len(images))
+            with torch.inference_mode():  # it belongs to the thread that enters it
+                found[number].set_result(run(channels_first(channels_last(chunk.to(device, dtype))), start))
+        except Exception as error:
+            found[number].set_exception(error)
+
+    def work(until: Future[R] | None = None) -> None:
+        while not (until and until.done()) and room.acquire(blocking=False) and (number := next(untaken, None)) is not None:
+            one(number)
+
+    with one_thread_per_op():
+        helping: list[Future[None]] = []
+        try:
+            for start, future in zip(starts, found, strict=True):
+                helping = [helper for helper in helping if not helper.done()]  # some may have found no room
+                helping += [_helpers(num_threads - 1).submit(work) for _ in range(num_threads - 1 - len(helping))]
+                work(until=future)
+                yield start, min(start + size, len(images)), future.result()
+                room.release()
         finally:
-            for _, future in waiting:
-                future.cancel()
+            deque(untaken, maxlen=0)  # nothing more is begun
+            wait([helper for helper in helping if not helper.cancel()])
 
 
-def _num_workers(program: Program) -> int:
+@lru_cache(maxsize=1)
+def _helpers(number: int) -> ThreadPoolExecutor:
+    """Threads that wait for the next simulation: new ones may run for milliseconds on the caller's core before they are given one of their own."""
+    return ThreadPoolExecutor(number, "memspike", initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not live on in a child
+
+
+def _num_threads(program: Program, device: str) -> int:
+    if device != "cpu":
+        return 1
     return max(1, min(torch.get_num_threads(), MEMORY // (bytes_per_image(program) + BLOCKS)))
 
 
@@ -96,11 +125,6 @@ def _bytes(type: TensorType) -> int:
 
 def _carried(type: TensorType) -> int:
     return carrier_of(type.type).itemsize
-
-
-def _first(waiting: deque[tuple[int, Future[R]]], size: int, num_images: int) -> tuple[int, int, R]:
-    start, future = waiting.popleft()
-    return start, min(start + size, num_images), future.result()
 
 
 @contextmanager

@@ -73,17 +73,20 @@ class Ideal:
         """
         assert not self._inside & keep, f"{sorted(self._inside & keep)} exist only inside a kernel"
         seen = Totals(self.program, summed)
-        return Ran(walk(self.program, images, self._compute, keep, seen), seen.each, seen.whole)
+        return Ran(walk(self.program, images, lambda op, inputs: self._compute(op, inputs, seen), keep, seen), seen.each, seen.whole)
 
     def notes(self) -> tuple[str, ...]:
         """Which route each layer took, and in which arithmetic it is exact; one line per layer, or per op that sums or fires."""
         return tuple(self._notes)
 
-    def _compute(self, op: Op, inputs: list[Tensor]) -> dict[str, Tensor]:
+    def _compute(self, op: Op, inputs: list[Tensor], seen: Totals) -> dict[str, Tensor]:
         if op.out in self._pooled:
             fire, pool, product = self._pooled[op.out]
             counts = product.all(inputs[0])
-            return {fire.out: counts.view(len(inputs[0]), -1), pool.out: product.pooled(counts)}
+            largest, total = product.pooled(counts)
+            if total is not None:
+                seen.know(fire.out, total)
+            return {fire.out: counts.view(len(inputs[0]), -1), pool.out: largest}
         if op.out in self._fused:
             fire, product = self._fused[op.out]
             return {fire.out: product(inputs[0])}

@@ -20,6 +20,7 @@ from memspike.integer import IntType
 from memspike.ops import Conv2d, Dense, MaxPool2d, Pair
 from memspike.simulator.floor import Line
 from memspike.simulator.kernels import channels_first, channels_last, pooled
+from memspike.simulator.reductions import maxima
 
 _WORDS = torch.int64, torch.int32, torch.int16, torch.uint8
 _RUN = 15  # words that are worth copying at once
@@ -98,19 +99,17 @@ class Banded:
         self.product = Product(dense, repeated, dtype)
 
     def __call__(self, counts: Tensor) -> Tensor:
-        return self.pooled(self.all(counts))
+        return self.pooled(self.all(counts))[0]
 
     def all(self, counts: Tensor) -> Tensor:
         """Every output of images `[n, ...]`, before any maximum, as bands `[n * rows * across, area of the pool, ...]`."""
         found = self.product(self._bands.of(counts))
         return found.view(len(found), self._area, -1)
 
-    def pooled(self, found: Tensor) -> Tensor:
-        """The largest of each window of what `all` gave, as images `[n, channels, rows, columns]`."""
-        while found.shape[1] > 1:  # one half against the other; of an odd number one is in both
-            half = (found.shape[1] + 1) // 2
-            found = torch.maximum(found[:, :half], found[:, -half:])
-        return self._bands.image(found, len(self.op.weight))
+    def pooled(self, found: Tensor) -> tuple[Tensor, int | None]:
+        """The largest of each window of what `all` gave, as images `[n, channels, rows, columns]`; and the sum of it all, where `maxima` takes it."""
+        largest, total = (found, None) if self._area == 1 else maxima(found)
+        return self._bands.image(largest, len(self.op.weight)), total
 
     def note(self) -> str:
         """Its arithmetic, in words."""

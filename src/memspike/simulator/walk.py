@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from memspike.integer import Integers, IntType, exact_sum
@@ -15,6 +14,7 @@ from memspike.simulator import int8
 from memspike.simulator.floor import Floor
 from memspike.simulator.kernels import Linear, carrier, channels_last, digital, magnitude_of, stored, to_numpy
 from memspike.simulator.neuron import Fired
+from memspike.simulator.reductions import sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,13 @@ class Totals:
         type = self._program.types[name]
         if name in self._summed.each:
             self.each[name] = totals_over_images(values, type.type).reshape(type.shape)
-        elif name in self._summed.whole:
+        elif name in self._summed.whole and name not in self.whole:
             self.whole[name] = total(values, type.type)
+
+    def know(self, name: str, total: int) -> None:
+        """A value's sum as a whole, from a kernel that has read it anyway."""
+        if name in self._summed.whole:
+            self.whole[name] = total
 
 
 def totals_over_images(values: Tensor, type: IntType) -> Integers:
@@ -86,29 +91,22 @@ def totals_over_images(values: Tensor, type: IntType) -> Integers:
     if not _are_bytes(values):
         wide = values.to(torch.int16) if values.dtype == torch.int8 else values
         return to_numpy(wide.abs().sum(dim=0, dtype=carrier(magnitude_of(type) * len(values))))
-    found = _sums_of_bytes(values, type).astype(np.int64)
+    found = _sums_of_bytes(values, type)
     return np.moveaxis(found.reshape(*values.shape[2:], values.shape[1]), -1, 0) if values.ndim == 4 else found.reshape(values.shape[1:])
 
 
 def total(values: Tensor, type: IntType) -> int:
     """The sum of all absolute values `[n, ...]` of an integer type, exact."""
-    return int(_sums_of_bytes(values, type).sum(dtype=np.uint64)) if _are_bytes(values) else exact_sum(totals_over_images(values, type))
+    return exact_sum(_sums_of_bytes(values, type) if _are_bytes(values) else totals_over_images(values, type))
 
 
 def _are_bytes(values: Tensor) -> bool:
     return values.dtype in (torch.uint8, torch.int8) and values.device.type == "cpu"
 
 
-def _sums_of_bytes(values: Tensor, type: IntType) -> NDArray[np.uint16 | np.uint32]:
+def _sums_of_bytes(values: Tensor, type: IntType) -> Integers:
     """The sums over images of the sizes of bytes `[n, ...]`, all elements in a row, channels last."""
-    # abs(-128) overflows int8 to the byte that means 128 without a sign
-    sizes = channels_last(values.abs().view(torch.uint8) if values.dtype == torch.int8 else values)
-    rows, per_byte = sizes.numpy().reshape(len(sizes), -1), 255 // magnitude_of(type)  # so many images add up within a byte, at the speed of memory
-    whole = len(rows) // per_byte * per_byte
-    partial = np.add.reduce(rows[:whole].reshape(-1, per_byte, rows.shape[1]), axis=1, dtype=np.uint8)
-    found = np.add.reduce(partial, axis=0, dtype=np.uint16 if len(partial) < 257 else np.uint32)  # 257 bytes fit 16 bits
-    found += np.add.reduce(rows[whole:], axis=0, dtype=np.uint8)
-    return found
+    return sums(channels_last(values).view(len(values), -1).numpy(), magnitude_of(type))
 
 
 def step(program: Program, op: Op, images: Mapping[str, tuple[int, ...]] | None = None, device: str = "cpu") -> Callable[..., Tensor]:
