@@ -28,6 +28,7 @@ import math
 from collections import Counter
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from memspike.integer import Integers, exact_sum
 from memspike.mapping import Mapping
@@ -153,10 +154,10 @@ def _row_spikes(op: Conv2d | Dense, counts: Integers) -> Integers:
     (ph, pw), (dh, dw), (sh, sw) = op.padding, op.dilation, op.stride
     padded = np.pad(counts, ((0, 0), (ph, ph), (pw, pw)))
     height, width = padded.shape[1] - dh * (kernel_rows - 1), padded.shape[2] - dw * (kernel_columns - 1)
-    spikes = np.empty((counts.shape[0], kernel_rows, kernel_columns), np.int64)
-    for i, j in np.ndindex(kernel_rows, kernel_columns):
-        spikes[:, i, j] = padded[:, i * dh : i * dh + height : sh, j * dw : j * dw + width : sw].sum(axis=(1, 2))
-    return spikes.reshape(op.groups, -1)
+    shape = counts.shape[0], kernel_rows, kernel_columns, -(-height // sh), -(-width // sw)
+    channel, row, column = padded.strides
+    positions = as_strided(padded, shape, (channel, dh * row, dw * column, sh * row, sw * column), writeable=False)
+    return positions.sum(axis=(3, 4)).reshape(op.groups, -1)
 
 
 def _size(shape: tuple[int, ...]) -> int:
