@@ -87,6 +87,18 @@ def _in_a_child() -> int:
     return len(list(in_chunks(lambda chunk, start: start, small_network(), images(12), 1)))
 
 
+def test_what_the_caller_has_taken_is_let_go(three_threads):
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def run(chunk, start):
+        made = chunk.clone()
+        alive.append(weakref.ref(made))
+        return made
+
+    for _ in in_chunks(run, small_network(), images(40), 1):
+        assert sum(ref() is not None for ref in alive) <= 6 + 1, "those for which there is room, and the caller's"
+
+
 def test_an_error_in_a_thread_is_the_callers(three_threads):
     def run(chunk, start):
         if start == 2:

@@ -72,18 +72,20 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
     num_threads = _num_threads(program, device)
     dtype = stored(program.input_type.type)
     starts = range(0, len(images), size)
-    found: list[Future[R]] = [Future() for _ in starts]
+    found: dict[int, Future[R]] = {}  # of the chunks that are at work or wait for the caller
     untaken, room = iter(range(len(starts))), Semaphore(2 * num_threads)  # so many chunks and no more are held in memory
 
     def one(number: int) -> None:
-        start = starts[number]
-        counts = np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
-        chunk = torch.from_numpy(counts if counts.flags.writeable else counts.copy())  # torch warns of arrays that it could write to
+        start, future = starts[number], found.setdefault(number, Future())
         try:
+            counts = np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
+            chunk = torch.from_numpy(counts if counts.flags.writeable else counts.copy())  # torch warns of arrays that it could write to
             with torch.inference_mode():  # it belongs to the thread that enters it
-                found[number].set_result(run(channels_first(channels_last(chunk.to(device, dtype))), start))
-        except Exception as error:
-            found[number].set_exception(error)
+                future.set_result(run(channels_first(channels_last(chunk.to(device, dtype))), start))
+        except BaseException as error:  # whoever waits for this chunk must know
+            future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
     def work(until: Future[R] | None = None) -> None:
         while not (until and until.done()) and room.acquire(blocking=False) and (number := next(untaken, None)) is not None:
@@ -92,11 +94,11 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
     with one_thread_per_op():
         helping: list[Future[None]] = []
         try:
-            for start, future in zip(starts, found, strict=True):
+            for number, start in enumerate(starts):
                 helping = [helper for helper in helping if not helper.done()]  # some may have found no room
                 helping += [_helpers(num_threads - 1).submit(work) for _ in range(num_threads - 1 - len(helping))]
-                work(until=future)
-                yield start, min(start + size, len(images)), future.result()
+                work(until=found.setdefault(number, Future()))
+                yield start, min(start + size, len(images)), found.pop(number).result()
                 room.release()
         finally:
             deque(untaken, maxlen=0)  # nothing more is begun
