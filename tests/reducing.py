@@ -17,8 +17,7 @@ def without_loops() -> Generator[None]:
 
 
 def _paying(num_bytes: int) -> Generator[None]:
-    before = reductions.PAYS
-    reductions.PAYS = num_bytes
+    before, reductions.PAYS = reductions.PAYS, num_bytes
     try:
         yield
     finally:

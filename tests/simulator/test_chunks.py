@@ -1,4 +1,4 @@
-"""Chunks: every image once, in order, on all threads, with no more in memory than there are threads."""
+"""Chunks: every image once, in order, on all threads, with no more in memory than threads have at work and as many that are done."""
 
 import concurrent.futures
 import multiprocessing
@@ -16,10 +16,10 @@ from chips import test_chip
 from memspike.errors import SimulationError
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
-from memspike.ops import Add, Conv2d, Fire, Flatten, MaxPool2d, TensorType
+from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, MaxPool2d, TensorType
 from memspike.program import Program
-from memspike.simulator import int8, simulate
-from memspike.simulator.chunks import BLOCKS, MAX_CHUNK, bytes_per_image, chunk_size, in_chunks
+from memspike.simulator import chunks, int8, simulate
+from memspike.simulator.chunks import BLOCKS, LEAST, MAX_CHUNK, bytes_per_image, chunk_size, in_chunks
 from memspike.simulator.ideal import Ideal
 from memspike.simulator.kernels import exact_arithmetic
 from memspike.simulator.spike import Spike
@@ -59,32 +59,44 @@ def test_chunks_run_side_by_side_with_one_thread_each(three_threads):
 
 def test_no_more_chunks_wait_than_threads_can_take(three_threads):
     started: list[int] = []
-    chunks = in_chunks(lambda chunk, start: started.append(start), small_network(), images(40), 1)
-    next(chunks)
-    time.sleep(0.2)
-    assert 3 <= len(started) <= 6, "two for each thread"
-    chunks.close()
-    assert len(started) <= 6 and torch.get_num_threads() == 3
+    all_are_there = threading.Event()
+
+    def run(chunk, start):
+        started.append(start)
+        if len(started) == 6:
+            all_are_there.set()
+
+    begun = in_chunks(run, small_network(), images(40), 1)
+    next(begun)
+    assert all_are_there.wait(timeout=20), "the others work while the caller does something else"
+    begun.close()
+    assert len(started) == 6 and torch.get_num_threads() == 3
 
 
 def test_threads_wait_for_the_next_simulation_and_not_for_one_that_is_over(three_threads):
     """The same threads each time, even where a run was left half-way; and a child, which has none of them, makes its own."""
-
-    def run(chunk, start):
-        time.sleep(0.02)
-        return threading.get_ident()
-
-    left = in_chunks(run, small_network(), images(40), 1)
+    left = in_chunks(lambda chunk, start: start, small_network(), images(40), 1)
     next(left)
     torch.set_num_threads(3)  # one, as long as it is not over
-    first, second = ({found for *_, found in in_chunks(run, small_network(), images(12), 1)} for _ in range(2))
-    assert first == second and len(first) == 3 and threading.get_ident() in first
+    first, second = _threads(), _threads()
+    assert first == second and threading.current_thread() in first
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
-        assert child.submit(_in_a_child).result(timeout=60) == 12
+        assert child.submit(_in_a_child).result(timeout=60) == 3
+
+
+def _threads() -> set[threading.Thread]:
+    """The three threads that three chunks meet on."""
+    together = threading.Barrier(3, timeout=20)
+
+    def run(chunk, start):
+        together.wait()
+        return threading.current_thread()
+
+    return {thread for *_, thread in in_chunks(run, small_network(), images(3), 1)}
 
 
 def _in_a_child() -> int:
-    return len(list(in_chunks(lambda chunk, start: start, small_network(), images(12), 1)))
+    return len(_threads())
 
 
 def test_what_the_caller_has_taken_is_let_go(three_threads):
@@ -97,6 +109,19 @@ def test_what_the_caller_has_taken_is_let_go(three_threads):
 
     for _ in in_chunks(run, small_network(), images(40), 1):
         assert sum(ref() is not None for ref in alive) <= 6 + 1, "those for which there is room, and the caller's"
+
+
+def test_a_chunk_that_a_helper_has_only_just_taken_is_waited_for(three_threads, monkeypatch):
+    """It has its number, but nobody else can see that yet: here because making what the others wait for takes it long."""
+
+    class Slow(concurrent.futures.Future):
+        def __init__(self) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(0.05)
+            super().__init__()
+
+    monkeypatch.setattr(chunks, "Future", Slow)
+    assert [start for start, *_ in in_chunks(lambda chunk, start: start, small_network(), images(12), 1)] == list(range(12))
 
 
 def test_an_error_in_a_thread_is_the_callers(three_threads):
@@ -185,7 +210,25 @@ def test_chunks_are_chosen_by_the_largest_value(three_threads):
     assert chunk_size(network, 1, 3000) == 1
     assert chunk_size(network, 1 << 30, 3000 * MAX_CHUNK) == MAX_CHUNK
     assert chunk_size(network, largest * 10, 31) == 6, "two rounds of three threads"
-    assert chunk_size(network, largest * 10, 0) == 10
-    assert chunk_size(network, 1 << 30, 100) == 34 and chunk_size(network, 1 << 30, 100, "cuda") == 100
+    assert chunk_size(network, 1 << 30, 300) == 100 and chunk_size(network, 1 << 30, 300, "cuda") == 300
+    assert chunk_size(network, 1 << 30, 30) == chunk_size(network, 1 << 30, 0) == MAX_CHUNK // LEAST, "less is not worth a thread"
     with pytest.raises(SimulationError, match="batch_size is 0"):
         simulate(map_program(small_network(), test_chip()), images(1), batch_size=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("fidelity", ["ideal", "spike"])
+def test_what_the_caller_computes_in_changes_nothing(fidelity, threads):
+    """Autocast belongs to a thread, and the caller's computes chunks; images may come in any layout, too."""
+    rng, before = np.random.default_rng(0), torch.get_num_threads()
+    dense = Dense("y", ("x",), rng.integers(-500, 501, (10, 400)), IntType(10, signed=True))
+    ops = (dense, Charge("z", ("y",), np.zeros(10, np.int64), 0))
+    mapping = map_program(Program("wide", "x", TensorType((400,), IntType(4)), ops, "z"), test_chip(64, 64))
+    counts = rng.integers(0, 16, (64, 400), dtype=np.uint8)[::-1, ::-1]
+    torch.set_num_threads(threads)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = simulate(mapping, counts, fidelity=fidelity, batch_size=16).outputs
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found, mapping.program.evaluate(counts))

@@ -65,7 +65,8 @@ def simulate(
         time: seconds between writing and reading the chip, in fidelity "analog".
         layers: the ops (Conv2d, Dense) whose crossbars and neurons are imperfect, in fidelity "analog"; None: all.
         batch_size: images computed at once; None chooses so that all chunks at work, on `torch.get_num_threads()` threads, stay within 1 GiB beside the
-            images and the result (or one image at a time, where it alone takes more). It never changes a result.
+            images and the result (or one image at a time, where it alone takes more). It never changes a result. Of as many chunks again what is kept may
+            wait for the result to take it.
         device: "cpu", or "cuda" for fidelities "ideal" and "spike". It never changes a result.
         record: names of values whose counts `[n, ...]` to keep in `Result.spike_counts`.
         raster: names of layers (sum or Fire), or the program's input, whose spikes of the first image to keep in `Result.rasters`.
@@ -199,8 +200,9 @@ def _check_images(program: Program, images: Integers) -> None:
         raise SimulationError(f"images are [{wanted}], got {list(images.shape)}", where=f"program {program.name}")
     program.check_images(images[:0])
     if images.size and np.issubdtype(images.dtype, np.integer):
-        lowest = 0 if np.issubdtype(images.dtype, np.unsignedinteger) else int(images.min())  # a type has 0, and images may be far away in memory
         highest = int(images.max())
+        holds = highest <= program.input_type.type.max and np.issubdtype(images.dtype, np.unsignedinteger)  # every type has 0: no second pass over all images
+        lowest = 0 if holds else int(images.min())
         program.check_images(np.broadcast_to(np.array([lowest, highest]).reshape(2, *[1] * (images.ndim - 1)), (2, *images.shape[1:])))
 
 

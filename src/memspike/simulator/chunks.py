@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import length_hint
 from threading import Semaphore
 from typing import TypeVar
 
@@ -20,22 +21,23 @@ from memspike.program import Program
 from memspike.simulator.kernels import carrier_of, channels_first, channels_last, stored
 
 MAX_CHUNK = 512
+LEAST = 8  # parts of a chunk, of which one is still worth the work that any chunk is
 MEMORY = 1 << 30  # bytes of all chunks that are being computed
 BLOCKS = 1 << 24  # bytes that a thread may need beside its images, for several timesteps of a layer at once
 R = TypeVar("R")
 
 
 def chunk_size(program: Program, most: int, num_images: int, device: str = "cpu", largest: int | None = None) -> int:
-    """Images per chunk: up to `MAX_CHUNK`, so many that all threads stay within `MEMORY` and the largest value of a chunk within `most`, and that all
-    threads have as many images to do.
+    """Images per chunk: up to `MAX_CHUNK`, so many that all threads stay within `MEMORY` and the largest value of a chunk within `most`. Of fewer images
+    than that every thread gets its share, unless it would be smaller than a chunk is worth.
 
     `largest` is the size of an image's largest value, in elements if it is not given.
     """
     largest, num_threads = largest or max(math.prod(type.shape) for type in program.types.values()), _num_threads(program, device)
     by_memory = (MEMORY // num_threads - BLOCKS) // bytes_per_image(program)
     size = min(MAX_CHUNK, max(1, min(by_memory, most // largest)))
-    rounds = math.ceil(num_images / (size * num_threads))
-    return math.ceil(num_images / (rounds * num_threads)) if rounds else size
+    rounds = max(1, math.ceil(num_images / (size * num_threads)))
+    return max(math.ceil(num_images / (rounds * num_threads)), math.ceil(size / LEAST))
 
 
 @lru_cache(maxsize=4)
@@ -73,31 +75,40 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
     dtype = stored(program.input_type.type)
     starts = range(0, len(images), size)
     found: dict[int, Future[R]] = {}  # of the chunks that are at work or wait for the caller
-    untaken, room = iter(range(len(starts))), Semaphore(2 * num_threads)  # so many chunks and no more are held in memory
+    untaken, room = iter(range(len(starts))), Semaphore(2 * num_threads)  # as many may wait for the caller as are at work
 
     def one(number: int) -> None:
         start, future = starts[number], found.setdefault(number, Future())
         try:
-            counts = np.asarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
+            counts = np.ascontiguousarray(images[start : start + size], dtype=np.uint8 if dtype == torch.uint8 else np.int64)
             chunk = torch.from_numpy(counts if counts.flags.writeable else counts.copy())  # torch warns of arrays that it could write to
             with torch.inference_mode():  # it belongs to the thread that enters it
-                future.set_result(run(channels_first(channels_last(chunk.to(device, dtype))), start))
+                ran = run(channels_first(channels_last(chunk.to(device, dtype))), start)
         except BaseException as error:  # whoever waits for this chunk must know
             future.set_exception(error)
             if not isinstance(error, Exception):
                 raise
+        else:
+            future.set_result(ran)
 
     def work(until: Future[R] | None = None) -> None:
         while not (until and until.done()) and room.acquire(blocking=False) and (number := next(untaken, None)) is not None:
             one(number)
+
+    def help() -> None:
+        torch.set_num_threads(1)
+        work()
 
     with one_thread_per_op():
         helping: list[Future[None]] = []
         try:
             for number, start in enumerate(starts):
                 helping = [helper for helper in helping if not helper.done()]  # some may have found no room
-                helping += [_helpers(num_threads - 1).submit(work) for _ in range(num_threads - 1 - len(helping))]
-                work(until=found.setdefault(number, Future()))
+                wanted = min(num_threads, length_hint(untaken)) - 1
+                helping += [_helpers(num_threads - 1).submit(help) for _ in range(wanted - len(helping))]
+                future = found.setdefault(number, Future())
+                work(until=future)
+                wait([future])  # before it leaves `found`, where a helper may still look for it
                 yield start, min(start + size, len(images)), found.pop(number).result()
                 room.release()
         finally:
@@ -108,7 +119,7 @@ def in_chunks(run: Callable[[Tensor, int], R], program: Program, images: Integer
 @lru_cache(maxsize=1)
 def _helpers(number: int) -> ThreadPoolExecutor:
     """Threads that wait for the next simulation: new ones may run for milliseconds on the caller's core before they are given one of their own."""
-    return ThreadPoolExecutor(number, "memspike", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(number, "memspike")
 
 
 if hasattr(os, "register_at_fork"):

@@ -24,7 +24,8 @@ _EXACT = {torch.float32: 1 << 24, torch.float64: 1 << 53}
 
 @contextmanager
 def exact_arithmetic() -> Generator[None]:
-    """Inside, torch computes float32 sums as sums of float32 products: no bfloat16 or TF32 short cuts, no Winograd or Fourier transforms.
+    """Inside, torch computes float32 sums as sums of float32 products: no bfloat16 or TF32 short cuts, by whatever the caller is in, no Winograd or
+    Fourier transforms.
 
     On CUDA cuDNN stays out of it, because it may transform; torch's own convolution is a matrix product.
     """
@@ -32,7 +33,7 @@ def exact_arithmetic() -> Generator[None]:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.enabled = False
     try:
-        with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), torch.backends.nnpack.flags(enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)

@@ -1,4 +1,4 @@
-"""Sums and maxima of bytes: by numpy and torch, and in compiled loops (numba) once a process has reduced so much that loading them has paid."""
+"""Sums and maxima of bytes: by numpy and torch, and in compiled loops (numba) once a process has taken so many maxima that loading them has paid."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from memspike.integer import Integers
 
-PAYS = 1 << 32  # bytes, on which loops save about the half second that they take to load
-_LARGEST = 255  # byte, without its sign
-_num_bytes = 0  # reduced in this process
+PAYS = 1 << 32  # bytes whose maxima and sums take about half a second less in loops, which is what these take to load
+_BYTE = 255  # the largest size of a byte
+_num_bytes = 0  # whose maxima were taken in this process
 
 
 def sums(rows: NDArray[np.uint8 | np.int8], largest: int) -> Integers:
     """The sums over `n` of bytes `[n, width]` without their signs, which are at most `largest`, int64 `[width]`, exact."""
-    if _loops_pay(rows.nbytes):
+    if _num_bytes > PAYS:
         return _sums_loop()(rows)
     # abs(-128) overflows int8 to the byte that means 128 without a sign
     sizes = np.abs(rows).view(np.uint8) if rows.dtype == np.int8 else rows
@@ -32,19 +32,15 @@ def sums(rows: NDArray[np.uint8 | np.int8], largest: int) -> Integers:
 
 def maxima(found: Tensor) -> tuple[Tensor, int | None]:
     """Of bytes `[n, area, width]` the largest over the area `[n, width]`, and the sum of all without their signs, if it has been taken on the way."""
-    if _loops_pay(found.nbytes):
-        largest = torch.empty(found.shape[::2], dtype=found.dtype)
+    global _num_bytes
+    _num_bytes += found.nbytes
+    if _num_bytes > PAYS:
+        largest = found.new_empty(found.shape[::2])
         return largest, int(_maxima_loop(found.shape[1])(found.numpy(), largest.numpy()))
     while found.shape[1] > 1:  # one half against the other; of an odd number one is in both
         half = (found.shape[1] + 1) // 2
         found = torch.maximum(found[:, :half], found[:, -half:])
     return found[:, 0], None
-
-
-def _loops_pay(num_bytes: int) -> bool:
-    global _num_bytes
-    _num_bytes += num_bytes
-    return _num_bytes > PAYS
 
 
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,7 +51,7 @@ def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
 
 @lru_cache(maxsize=1)
 def _sums_loop() -> Callable[..., Any]:
-    together = 65535 // _LARGEST  # rows whose sums fit 16 bits
+    together = 65535 // _BYTE  # rows whose sums fit 16 bits
 
     def loop(rows: Any) -> Any:
         total, part = np.zeros(rows.shape[1], np.int64), np.empty(rows.shape[1], np.uint16)
@@ -75,24 +71,24 @@ def _sums_loop() -> Callable[..., Any]:
 @lru_cache(maxsize=64)
 def _maxima_loop(area: int) -> Callable[..., Any]:
     """The loop for one area, which is a constant in it: the compiler unrolls it, and goes along the width in vectors."""
-    narrow = np.uint16 if area * _LARGEST < 1 << 16 else np.uint32
-    together = ((1 << (8 * np.dtype(narrow).itemsize)) - 1) // (area * _LARGEST)  # windows whose sums fit the narrow type
+    narrow = np.uint16 if area * _BYTE < 1 << 16 else np.uint32
+    together = ((1 << (8 * np.dtype(narrow).itemsize)) - 1) // (area * _BYTE)  # windows whose sums fit the narrow type
 
     def loop(found: Any, largest: Any) -> Any:
-        sums, total = np.empty(found.shape[2], narrow), np.uint64(0)
+        sizes, total = np.empty(found.shape[2], narrow), np.uint64(0)
         for start in range(0, len(found), together):
-            sums[:] = 0
+            sizes[:] = 0
             for n in range(start, min(start + together, len(found))):
                 window, into = found[n], largest[n]
                 for i in range(len(into)):
                     most = window[0, i]
-                    sum = narrow(abs(np.int16(most)))
+                    size = narrow(abs(np.int16(most)))
                     for place in range(1, area):
                         most = max(most, window[place, i])
-                        sum = narrow(sum + narrow(abs(np.int16(window[place, i]))))
+                        size = narrow(size + narrow(abs(np.int16(window[place, i]))))
                     into[i] = most
-                    sums[i] += sum
-            total += np.uint64(sums.sum())
+                    sizes[i] += size
+            total += np.uint64(sizes.sum())
         return total
 
     return _compiled(loop)
