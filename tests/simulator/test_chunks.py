@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from chips import test_chip
-from memspike.errors import SimulationError
+from memspike.errors import ProgramError, SimulationError
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
 from memspike.ops import Add, Charge, Conv2d, Dense, Fire, Flatten, MaxPool2d, TensorType
@@ -120,8 +120,12 @@ def test_a_chunk_that_a_helper_has_only_just_taken_is_waited_for(three_threads, 
                 time.sleep(0.05)
             super().__init__()
 
+    def run(chunk, start):
+        time.sleep(0.005)
+        return start
+
     monkeypatch.setattr(chunks, "Future", Slow)
-    assert [start for start, *_ in in_chunks(lambda chunk, start: start, small_network(), images(12), 1)] == list(range(12))
+    assert [start for start, *_ in in_chunks(run, small_network(), images(12), 1)] == list(range(12))
 
 
 def test_an_error_in_a_thread_is_the_callers(three_threads):
@@ -232,3 +236,9 @@ def test_what_the_caller_computes_in_changes_nothing(fidelity, threads):
     finally:
         torch.set_num_threads(before)
     assert np.array_equal(found, mapping.program.evaluate(counts))
+
+
+def test_images_beyond_their_type_are_named_as_they_are():
+    mapping = map_program(small_network(), test_chip())
+    with pytest.raises(ProgramError, match="3 to 16"):
+        simulate(mapping, np.full((1, 2, 8, 8), 3, np.uint8) + np.eye(8, dtype=np.uint8) * 13)
