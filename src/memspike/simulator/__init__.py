@@ -65,8 +65,8 @@ def simulate(
         time: seconds between writing and reading the chip, in fidelity "analog".
         layers: the ops (Conv2d, Dense) whose crossbars and neurons are imperfect, in fidelity "analog"; None: all.
         batch_size: images computed at once; None chooses so that all chunks at work, on `torch.get_num_threads()` threads, stay within 1 GiB beside the
-            images and the result (or one image at a time, where it alone takes more). It never changes a result. Of as many chunks again what is kept may
-            wait for the result to take it.
+            images and the result (or one image at a time, where it alone takes more); what is kept of as many chunks again may wait beside them. It never
+            changes a result.
         device: "cpu", or "cuda" for fidelities "ideal" and "spike". It never changes a result.
         record: names of values whose counts `[n, ...]` to keep in `Result.spike_counts`.
         raster: names of layers (sum or Fire), or the program's input, whose spikes of the first image to keep in `Result.rasters`.
