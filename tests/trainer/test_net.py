@@ -445,6 +445,30 @@ def test_products_in_bfloat16_are_for_training_alone() -> None:
     assert (found - wanted).square().mean() < 0.02 * wanted.square().mean()
 
 
+def test_signals_in_floating_point_are_as_narrow_as_their_products() -> None:
+    """While training, or where another net only follows the scores; never where counts lie between, which would meet wrong halves."""
+    for bits in (Bits(None, None), Bits(4, None), Bits(None, 4), Bits(4, 4)):
+        exact = counted(small(), bits, images(64))
+        mixed = copy.deepcopy(exact)
+        mixed.is_mixed = True
+        kept: dict[str, Tensor] = {}
+        found, wanted = mixed.train()(images(64), keep=kept), exact.train()(images(64))
+        assert {signal.dtype for signal in kept.values()} == {torch.bfloat16 if bits == Bits(None, None) else torch.float32}
+        assert found.dtype == torch.float32 and (found - wanted).square().mean() < 0.02 * wanted.square().mean()
+        found.sum().backward()
+        assert all(parameter.grad is not None and parameter.grad.dtype == parameter.dtype for parameter in mixed.parameters())
+
+
+def test_who_teaches_is_mixed_in_evaluation_too() -> None:
+    exact = net_of(small())
+    teacher = copy.deepcopy(exact)
+    teacher.is_mixed = teacher.teaches = True
+    with torch.no_grad():
+        found, wanted = teacher(images(64)), exact(images(64))
+    assert not torch.equal(found, wanted) and found.dtype == torch.float32
+    assert (found - wanted).square().mean() < 0.001 * wanted.square().mean()
+
+
 def test_channels_come_last_from_the_first_layer_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also behind an image of one channel, whose stride says nothing: pools and convolutions take several times as long otherwise."""
     net = counted(MODELS["lenet"](), Bits(4, 4), images(8, (1, 28, 28))).to(memory_format=torch.channels_last)

@@ -18,6 +18,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
     ({"finetune_learning_rate": float("nan")}, "finetune_learning_rate must be above zero, got nan"),
     ({"convergence_learning_rate": -1e-3}, "convergence_learning_rate must be above zero, got -0.001"),
+    ({"weight_decay": -0.1}, "weight_decay must be zero or more, got -0.1"),
+    ({"weight_decay": float("nan")}, "weight_decay must be zero or more, got nan"),
     ({"shift": -1}, "shift must be zero or more pixels, got -1"),
     ({"precision": "fp16"}, "unknown precision 'fp16'\n  known are: auto, bf16, fp32"),
     ({"regularizer": "l2"}, "unknown regularizer 'l2'\n  known are: neuron_convergence, l1, truncated_l1, none"),

@@ -199,6 +199,14 @@ def test_baselines_come_from_the_floating_network() -> None:
     assert compile(direct).types["0"].type.bits == 3 and compile(fixed).types["0"].type.bits == 8
 
 
+def test_weights_decay_in_floating_point_as_the_recipe_says() -> None:
+    def size(decay: float) -> float:
+        recipe = dataclasses.replace(SHORT, epochs=3, weight_decay=decay)
+        return float(Training(model_of(), Noise.of(), recipe=recipe).floating().model.get_parameter("0.weight").detach().norm())
+
+    assert size(0.0) > 1.5 * size(100.0)
+
+
 def test_keys_tell_trainings_apart() -> None:
     def key(model: nn.Module | None = None, data: Noise | None = None, **options: Any) -> str:
         return Training(model or model_of(), data or Noise.of(), **{"recipe": SHORT, **options}).folder.key
@@ -211,7 +219,7 @@ def test_keys_tell_trainings_apart() -> None:
         key(bits=Bits(3, 4)),
         key(bits=Bits(4, 4, grid="liu2018")),
         *(key(bits=Bits(pixels=code)) for code in (PixelCode(2), PixelCode(lines=2), PixelCode(low=9), PixelCode(high=99))),
-        key(recipe=dataclasses.replace(SHORT, epochs=2)),
+        *(key(recipe=dataclasses.replace(SHORT, **change)) for change in ({"epochs": 2}, {"weight_decay": 0.2}, {"weight_decay": 0.0})),
         key(data=Noise.of(digest="1")),
         key(model_of(classes=4)),
         key(mean=(0.5, 0.5), std=(0.5, 0.5)),

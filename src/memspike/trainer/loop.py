@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from memspike.errors import TrainingError, first_line
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.cuda import Recorded, Step, is_recordable, own_precision
 from memspike.trainer.net import Net
+from memspike.trainer.recipe import WEIGHT_DECAY
 from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -41,10 +42,10 @@ class Stage:
     name: str
     epochs: int
     learning_rate: float
-    weight_decay: float = 1e-2
+    weight_decay: float = WEIGHT_DECAY
     warmup: float = 0.1
     pull: Pull | None = None
-    teacher: Net | None = None
+    teacher: Forward | None = None
     distillation: float = 0.0
     temperature: float = 4.0
 
@@ -191,6 +192,8 @@ def _go_on(progress: Progress, stage: Stage, reached: Progress) -> None:
 
 def _step(net: Net, stage: Stage, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
     forward: Forward = torch.compile(net) if compiled else net
+    if compiled and stage.teacher is not None:
+        stage = replace(stage, teacher=torch.compile(stage.teacher))
 
     def step(images: Tensor, labels: Tensor) -> Tensor:
         loss = _compiled_loss(forward, stage, images, labels) if compiled else _loss(net, stage, images, labels)

@@ -43,6 +43,7 @@ class Net(nn.Module):
         self.log_steps = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
         self.is_mixed = False  # whether products are taken in bfloat16 while training; what is evaluated and frozen never is
+        self.teaches = False  # whether its scores only say to another net in training where to go: they need be no better than that one's own
         self._exponentials: dict[tuple[int, int], Tensor] = {}  # of the forward pass that runs now
         self.noise: Callable[[int], DeviceNoise] | None = None  # of the device that is trained for, by the largest weight
         self.set_bits(bits)
@@ -120,7 +121,8 @@ class Net(nn.Module):
             elif layer.name not in values:
                 values[layer.name] = self._run(layer, [values[name] for name in layer.inputs], keep)
         last = self.layers[-1].name
-        return values[last] if self.scores is not None else values[last] * self.step(last)
+        scores = values[last] if self.scores is not None else values[last] * self.step(last)
+        return scores.float() if scores.dtype == torch.bfloat16 else scores
 
     def _image(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
@@ -200,8 +202,16 @@ class Net(nn.Module):
             x, weight = self._on_lines(layer, x, weight)
             weight = weight + noise.deviation(weight.detach())
         dtype = self._dtype(layer, x)
-        sums = _sums(layer, x.to(dtype), weight.to(dtype)).to(x.dtype)
+        sums = _sums(layer, x.to(dtype), weight.to(dtype))
+        if self._counts_nothing:
+            return sums
+        sums = sums.to(x.dtype)
         return sums if noise is None else sums + noise.current(layer, x, weight, sums)
+
+    @property
+    def _counts_nothing(self) -> bool:
+        """Whether all is floating point: signals may then stay as narrow as the products, where a count would meet wrong halves (decision 16)."""
+        return self.bits.activation is None and self.bits.weight is None
 
     def _lines(self, layer: Layer) -> int:
         """How many lines carry each count that the layer reads."""
@@ -218,7 +228,7 @@ class Net(nn.Module):
     def _dtype(self, layer: Layer, x: Tensor) -> torch.dtype:
         """Of the factors: bfloat16 in mixed training; for integer sums on CUDA double, because single precision there may come by Winograd's way, which
         rounds."""
-        if self.training:
+        if self.training or self.teaches:
             return torch.bfloat16 if self.is_mixed and x.dtype == torch.float32 else x.dtype
         return torch.float64 if x.is_cuda and self.bits.activation is not None and self._largest_sum(layer) else x.dtype
 
@@ -259,7 +269,7 @@ class Net(nn.Module):
             return acc * (gain / (layer.kernel[0] * layer.kernel[1]) / step) + half
         offset = self.affine(layer)[1].float() if layer.norm else self._bias(layer)
         if isinstance(gain, float) and isinstance(step, float) and gain == step == 1.0:  # in floating point, where nothing has a scale
-            return acc if offset is None else acc + between.along(acc, offset)
+            return acc if offset is None else acc + between.along(acc, offset if layer is self.scores else offset.to(acc.dtype))
         if offset is not None:
             offset = offset / step + half
         elif half:
@@ -269,7 +279,7 @@ class Net(nn.Module):
     def _normed_potential(self, layer: Layer, acc: Tensor, step: Tensor | float, half: float) -> Tensor:
         gain, bias = self.step(layer.inputs[0]) * self.weight_scale(layer), self._bias(layer)
         per_step = 1 / step if isinstance(step, float) else self._exponential(self.log_steps[_key(self.groups[layer.name])], -1)
-        found = acc if bias is None else acc + between.along(acc, bias / gain)
+        found = acc if bias is None else acc + between.along(acc, (bias / gain).to(acc.dtype))
         return between.normalized(self.model.get_submodule(layer.norm or ""), found, gain, per_step, half, self.training)
 
     def _bias(self, layer: Layer) -> Tensor | None:

@@ -1,12 +1,14 @@
 """Recipe: how long and how a network is trained, and which parts of the method take part."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from memspike import integer
 from memspike.errors import TrainingError
 
 Precision = Literal["auto", "bf16", "fp32"]
+WEIGHT_DECAY = 1e-2  # AdamW's own
 Regularizer = Literal["neuron_convergence", "l1", "truncated_l1", "none"]
 
 
@@ -21,12 +23,12 @@ def whole(name: str, value: Any) -> int:
 class Recipe:
     """The default recipe; `Recipe.liu2018()` is the 2018 paper's.
 
-    First `epochs` in floating point (none when weights are brought along), then `convergence_epochs` with Neuron Convergence, then
-    `finetune_epochs` in counts. The `regularizer` pulls signals into range first ("none" skips that stage); `weight_clustering` starts from the best linear
-    centres instead of the largest weight; `learned_steps` trains steps and scales (Esser et al. 2020), else they stay as found;
-    `distillation` is the weight of following the floating-point network's scores. Images are moved by up to `shift` pixels
-    (None: a sixteenth of the image, rounded up) and mirrored if `flip`. `precision` is that of products while training: "bf16", "fp32", or "auto",
-    bf16 where the processor has it; whatever it is, evaluation, freezing and the program are exact.
+    First `epochs` in floating point, where weights decay by `weight_decay` (AdamW's, decoupled; no epochs when weights are brought along), then
+    `convergence_epochs` with Neuron Convergence, then `finetune_epochs` in counts. The `regularizer` pulls signals into range first ("none" skips that
+    stage); `weight_clustering` starts from the best linear centres instead of the largest weight; `learned_steps` trains steps and scales (Esser et al.
+    2020), else they stay as found; `distillation` is the weight of following the floating-point network's scores. Images are moved by up to `shift`
+    pixels (None: a sixteenth of the image, rounded up) and mirrored if `flip`. `precision` is that of products while training: "bf16", "fp32", or
+    "auto", bf16 where the processor has it; whatever it is, evaluation, freezing and the program are exact.
     """
 
     epochs: int = 12
@@ -44,6 +46,7 @@ class Recipe:
     shift: int | None = None
     flip: bool = False
     precision: Precision = "auto"
+    weight_decay: float = field(default=WEIGHT_DECAY, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "convergence_epochs", "finetune_epochs", "batch_size", *["shift"] * (self.shift is not None)):
@@ -54,6 +57,8 @@ class Recipe:
         for name in ("batch_size", "learning_rate", "finetune_learning_rate", "convergence_learning_rate"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above zero, got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise TrainingError(f"weight_decay must be zero or more, got {self.weight_decay}")
         if self.shift is not None and self.shift < 0:
             raise TrainingError(f"shift must be zero or more pixels, got {self.shift}")
         for name, known in (("precision", get_args(Precision)), ("regularizer", get_args(Regularizer))):

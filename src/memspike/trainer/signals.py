@@ -34,7 +34,7 @@ def truncated_l1(signals: dict[str, Tensor], bounds: dict[str, float], alpha: fl
 
 
 def _averaged(pull: Callable[[Tensor], Tensor], signals: dict[str, Tensor], bounds: dict[str, float]) -> Tensor:
-    means = [pull(signal.abs() / bounds[name]).mean() for name, signal in signals.items()]
+    means = [pull(signal.abs() / bounds[name]).mean(dtype=torch.float32) for name, signal in signals.items()]
     return torch.stack(means).sum()
 
 

@@ -27,7 +27,7 @@ from memspike.trainer.memory import keep_freed_memory
 from memspike.trainer.net import Net
 from memspike.trainer.noise import DeviceNoise, Hardening
 from memspike.trainer.normalize import normalize
-from memspike.trainer.recipe import Recipe, whole
+from memspike.trainer.recipe import WEIGHT_DECAY, Recipe, whole
 from memspike.trainer.refusals import check_device, check_name, check_same, check_scores, check_seed
 from memspike.trainer.trace import trace
 
@@ -105,7 +105,7 @@ class Training:
 
     def floating(self) -> Net:
         """The network in floating point, trained (or as brought along)."""
-        stage = Stage("float", 0 if self.pretrained else self.recipe.epochs, self.recipe.learning_rate)
+        stage = Stage("float", 0 if self.pretrained else self.recipe.epochs, self.recipe.learning_rate, self.recipe.weight_decay)
         self._fit(self.net, stage)
         self.notes["accuracy_fp32"] = evaluate(self.net, self.batches.test_images, self.batches.test_labels)
         return self.net
@@ -121,7 +121,7 @@ class Training:
     def counts(self, net: Net) -> Net:
         """The network in counts: Neuron Convergence, Weight Clustering, then fine-tuning, as the recipe says."""
         recipe = self.recipe
-        teacher = copy.deepcopy(net).eval().requires_grad_(False)
+        teacher = _teacher(net)
         images = self._calibration_images()
         student = copy.deepcopy(net)
         before = signals.observe(student, images)
@@ -159,7 +159,7 @@ class Training:
         bank = functools.cache(lambda largest: DeviceNoise(hardening.device, hardening.time, hardening.bits_per_cell, largest, self.seed))
         student.noise = bank
         before = self._accuracy(student)
-        teacher = copy.deepcopy(floating).eval().requires_grad_(False)
+        teacher = _teacher(floating)
         name = f"hardening-{hashlib.sha256(repr(hardening).encode()).hexdigest()[:8]}"
         stage = Stage(name, hardening.epochs, hardening.learning_rate, weight_decay=0.0, teacher=teacher, distillation=self.recipe.distillation)
         self._fit(student, stage)
@@ -226,7 +226,8 @@ class Training:
         shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
         about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained, normalization)
         # What came later counts only where it is used, so that older folders still go on.
-        later = (*["compiled"] * self.compiled, *[self.bits.pixels] * (self.bits.pixels != PixelCode()))
+        pixels, decay = self.bits.pixels, self.recipe.weight_decay
+        later = (*["compiled"] * self.compiled, *[pixels] * (pixels != PixelCode()), *[("weight_decay", decay)] * (decay != WEIGHT_DECAY))
         return origin.key(model, (*about, *later), has_seeded_weights=is_from_seed)
 
     def _batches(self, shape: tuple[int, ...]) -> Batches:
@@ -281,6 +282,13 @@ def train(
         pretrained=pretrained, mean=mean, std=std, folder=folder, device=device, watcher=watcher,
     )  # fmt: skip
     return training.freeze(training.counts(training.floating()))
+
+
+def _teacher(net: Net) -> Net:
+    """The net as it stands, whose scores another one follows."""
+    teacher = copy.deepcopy(net).eval().requires_grad_(False)
+    teacher.teaches = True
+    return teacher
 
 
 def _is_mixed(precision: str, device: str) -> bool:
