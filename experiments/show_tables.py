@@ -43,6 +43,7 @@ The rows are of several builds; each names its own (`version`), from here on wit
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
+    ("table4_recipe", "image dithered, range fitted", "the same, image dithered in a fitted range", "#CC79A7"),
     ("table3_both", "Neuron Convergence and Weight Clustering", "both methods of Liu 2018", "#009E73"),
     ("versus_brevitas", versus_brevitas.SCALES["learned"], "Brevitas, learned scales", "#E69F00"),
     ("table3_both", "direct rounding", "direct rounding", "#D55E00"),
@@ -99,7 +100,7 @@ def draw(network: str) -> Path | None:
             many = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{seeds.pop()} seeds"
             epochs = max(row.epochs for row in rows[label])
             what = f"{label}, {epochs} epochs" if epochs else label
-            beside = [bit + 0.06 * (number - 1.5) for bit in bits]  # so that no bar hides another
+            beside = [bit + 0.06 * (number - 2) for bit in bits]  # so that no bar hides another
             axes.errorbar(beside, means, (below, above), marker="o", capsize=3, color=colour, label=f"{what} ({many})")
     controls = (row.accuracy_fp32_control for row in read("table4_recipe") if row.network == network and row.method == "default recipe")
     control = statistics.mean(controls)
@@ -116,7 +117,8 @@ def draw(network: str) -> Path | None:
     axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
     axes.set_xlabel("bits of activations, weights and image")
     axes.set_ylabel("accuracy, 10 000 test images")
-    axes.set_title(TITLES[network], loc="left", fontweight="bold")
+    data = sorted({row.data for members in rows.values() for row in members})
+    axes.set_title(f"{TITLES[network].split(' on ')[0]} on {', '.join(data)}", loc="left", fontweight="bold")
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
