@@ -77,6 +77,14 @@ def test_a_compiled_training_ends_in_a_program_of_its_own_predictions() -> None:
     assert (found == test.labels).mean() > 0.95
 
 
+@needs_compiler
+def test_no_stage_uses_up_what_torch_compiles_of_one_piece_of_code() -> None:
+    """Floating point, convergence, and counts with their teacher, with two compilations allowed: the next training in a process would find none left."""
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):  # pyright: ignore[reportAttributeAccessIssue]
+        training = digits(compiled=True)
+        training.counts(training.floating())
+
+
 def test_without_a_compiler_the_error_says_so(tmp_path: Path) -> None:
     """In a process of its own, for one that has compiled keeps what it made."""
     command = [sys.executable, "-m", "memspike", "train", "--model", "digits_net", "--compile", "--out", str(tmp_path / "net.safetensors")]

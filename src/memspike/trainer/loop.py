@@ -191,6 +191,8 @@ def _go_on(progress: Progress, stage: Stage, reached: Progress) -> None:
 
 
 def _step(net: Net, stage: Stage, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
+    if compiled:  # torch compiles one piece of code eight times, and runs it eagerly from then on: every stage has its own eight
+        torch.compiler.reset()
     forward: Forward = torch.compile(net) if compiled else net
     if compiled and stage.teacher is not None:
         stage = replace(stage, teacher=torch.compile(stage.teacher))

@@ -82,5 +82,5 @@ RECIPES: dict[str, Recipe] = {
     "digits_net": Recipe(epochs=30, convergence_epochs=4, finetune_epochs=20, batch_size=64),
     "lenet": Recipe(),
     "alexnet_cifar": Recipe(epochs=30, finetune_epochs=14, flip=True),
-    "resnet20": Recipe(epochs=40, finetune_epochs=14, flip=True),
+    "resnet20": Recipe(epochs=40, finetune_epochs=14, learning_rate=4e-3, weight_decay=0.2, flip=True),
 }
