@@ -56,3 +56,14 @@ def test_every_name_at_the_front_door_opens() -> None:
 
     for name in memspike.__all__:
         assert getattr(memspike, name) is not None
+
+
+def test_peers_import_what_their_environment_has() -> None:
+    """But for peers that are measured only where somebody installed them."""
+    lines = (ROOT / "benchmarks/peers/requirements.txt").read_text(encoding="utf-8").split()
+    known = {line.split("==")[0] for line in lines} | {"aihwkit", "simulator"} | sys.stdlib_module_names
+    for path in [*ROOT.glob("benchmarks/peers/*.py"), *ROOT.glob("experiments/peers/*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        found = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+        found |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in found} <= known, path
