@@ -62,7 +62,7 @@ def page(figures: Sequence[Path]) -> str:
     if figures:
         parts.append(
             "Means over seeds, bars from the worst seed to the best; epochs differ (legend); dashed: fp32 with as many further ones as the default recipe.\n"
-            "The axis is stretched towards 100 %, and points of the same bits stand side by side."
+            "The axis is stretched towards 100 %, and points of the same bits stand side by side; an arrow stands for what lies below it."
         )
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
@@ -91,7 +91,7 @@ def draw(network: str) -> Path | None:
     found = {label: _points(members) for label, members in rows.items()}
     if len(found["default recipe"]) < 2:
         return None
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.8), layout="constrained")
     for number, (_, _, label, colour) in enumerate(LINES):
         if points := found[label]:
             bits, means = list(points), [statistics.mean(values) for values in points.values()]
@@ -107,11 +107,16 @@ def draw(network: str) -> Path | None:
     axes.axhline(100 * control, color="0.3", linestyle="--", linewidth=1)
     # What is lost is spread out: a tenth of the errors is as far as ten times as many.
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
-    every = [value for points in found.values() for values in points.values() for value in values]
+    # What is only rounded may lie far below all else, and would press it together: it is named at the edge.
+    rounded = LINES[-1]
+    every = [value for label, points in found.items() if label != rounded[2] for values in points.values() for value in values]
     bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, 100 * control))))
     fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
     middle = (98, 97, 96, 95, 94, 92, 90, 88, 86, 84, 82, 80, 75, 70, 60, 30, 10)
     ticks = [tick for tick in (fine if bottom > 98 else middle if top < 98 else coarse) if bottom <= tick <= top]
+    for bit, values in found[rounded[2]].items():
+        if statistics.mean(values) < bottom:
+            axes.annotate(f"\u2193 {statistics.mean(values):.1f} %", (bit, bottom), (0, 4), textcoords="offset points", ha="center", color=rounded[3])
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
     axes.set_ylim(bottom, top)
     axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
@@ -121,7 +126,7 @@ def draw(network: str) -> Path | None:
     axes.set_title(f"{TITLES[network].split(' on ')[0]} on {', '.join(data)}", loc="left", fontweight="bold")
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower left")
     path = DOCS / "figures" / f"{network}.svg"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
