@@ -1,5 +1,6 @@
 """Laws of training: the net is the model, counts are the program's, the same command gives the same network, broken off or not."""
 
+import copy
 import dataclasses
 import os
 import signal
@@ -46,6 +47,29 @@ def test_a_net_in_floating_point_is_its_model(seed: int, num_steps: int) -> None
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-9)
     for name, value in net.model.state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-8, atol=1e-9, msg=name)
+
+
+@settings(max_examples=25)
+@given(seeds)
+def test_where_nothing_is_counted_mixed_precision_is_torchs_own(seed: int) -> None:
+    """The scores and gradients that autocast gives, for one in training and for one that teaches."""
+    model, x = random_model(seed), pixels(np.random.default_rng(seed), 12)
+    plain = Net(model, trace(model, SHAPE))
+    mixed = copy.deepcopy(plain)
+    mixed.is_mixed = mixed.teaches = True
+    for training in (True, False):
+        torch.manual_seed(seed)  # of dropouts
+        found = mixed.train(training)(x)
+        torch.manual_seed(seed)
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted = plain.train(training)(x).float()
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+        for net, scores in ((mixed, found), (plain, wanted)):
+            net.zero_grad()
+            scores.square().sum().backward()
+        for ours, theirs in zip(mixed.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-2, atol=1e-3)
 
 
 @settings(max_examples=15)
