@@ -434,6 +434,24 @@ def test_the_gradients_of_an_affine_are_right(layout: torch.memory_format) -> No
     assert torch.autograd.gradcheck(lambda x, gain: between.affine(x, gain, None), (x, gain))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("cached", [1, 70, 1 << 17])
+def test_counts_are_taken_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch, cached: int, layout: torch.memory_format, dtype: torch.dtype) -> None:
+    """As many as fit; the last ones too, and nothing is changed that was given."""
+    monkeypatch.setattr(between, "_CACHED", cached)
+    torch.manual_seed(0)
+    gain, offset = torch.randn(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    for shape in ((7, 4, 2, 3), (7, 4)):
+        acc = torch.randint(-50, 50, shape).to(dtype)
+        acc = acc.to(memory_format=layout) if len(shape) == 4 else acc
+        before = acc.clone()
+        wanted = (acc.double() * between.along(acc, gain) + between.along(acc, offset)).floor().clamp(-3, 15)
+        found = between.counted(acc, gain, offset, -3, 15)
+        assert found.dtype == torch.float32 and found.stride() == acc.stride()
+        assert torch.equal(found.double(), wanted) and torch.equal(acc, before)
+
+
 def test_products_in_bfloat16_are_for_training_alone() -> None:
     exact = counted(small(), Bits(4, 4), images(64))
     mixed = copy.deepcopy(exact)

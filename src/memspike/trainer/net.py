@@ -173,14 +173,12 @@ class Net(nn.Module):
     def _count(self, layer: Layer, x: Tensor, pool: Layer | None) -> Tensor:
         """The counts as the compiled program has them: sums exact, thresholds in double precision."""
         acc = self.accumulate(layer, x.double() if self._largest_sum(layer) >= 2**24 else x)
-        if not self._is_normed(layer):
-            acc = between.largest(pool, acc)
+        is_normed = self._is_normed(layer)
         gain, offset = self.affine(layer)
         step, scale = float(self.step(layer.name)), float(self.step(layer.inputs[0])) * float(self.weight_scale(layer))
-        potential = acc.double() * between.along(acc, gain * scale / step) + between.along(acc, offset / step + 0.5)
-        if self._is_normed(layer):
-            potential = between.largest(pool, potential)
-        return potential.floor_().clamp_(*_range(self.types[layer.name])).float()
+        acc = acc if is_normed else between.largest(pool, acc)
+        counts = between.counted(acc, gain * scale / step, offset / step + 0.5, *_range(self.types[layer.name]))
+        return between.largest(pool, counts) if is_normed else counts
 
     def _largest_sum(self, layer: Layer) -> int:
         """A bound on the layer's integer sums; single precision is exact below 2**24."""
