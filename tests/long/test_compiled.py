@@ -59,9 +59,12 @@ def test_a_compiled_step_is_the_eager_step(bits: Bits) -> None:
         losses.append(F.cross_entropy(forward(images), labels))
         losses[-1].backward()
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-2, atol=1e-2)
+    # A bias in front of a batch norm has no gradient but what was rounded; it shall be small beside the others.
+    norms = [torch.linalg.vector_norm(parameter.grad) for parameter in eager.parameters() if parameter.grad is not None]
+    slack = 1e-2 * torch.linalg.vector_norm(torch.stack(norms))
     for (name, ours), theirs in zip(other.named_parameters(), eager.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None, name
-        assert torch.linalg.vector_norm(ours.grad - theirs.grad) <= 0.1 * torch.linalg.vector_norm(theirs.grad) + 1e-4, name
+        assert torch.linalg.vector_norm(ours.grad - theirs.grad) <= 0.1 * torch.linalg.vector_norm(theirs.grad) + slack, (name, slack)
     for ours, theirs in zip(other.buffers(), eager.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
