@@ -23,8 +23,8 @@ TRIED = """What AlexNet misses, and what was tried. An image of 2 bits alone, wi
 A dithered image in a fitted range is one line of as few bits as every other signal, so its rows are held against the same goals: at 2 bits it
 loses little more than half as much as the plain recipe (4.09 points instead of 7.11), at 3 bits a quarter less (1.06 instead of 1.41); at 4 bits it has
 not helped so far (two seeds). Fine-tuned at twice the rate the dithered one is no better at 2/2 bits (on held-out images, one seed, 10 further epochs, by
-hand: 80.9 instead of 80.7 %). Fine-tuning for 14 epochs instead of 9 helped little (9: 0.44 points at 4 bits, one seed, an earlier build on a processor). By hand, on three
-convolutions and 20 000 training images, one seed, 6 further epochs, measured on held-out images against the default recipe: following the
+hand: 80.9 instead of 80.7 %). Fine-tuning for 14 epochs instead of 9 helped little (9: 0.44 points at 4 bits, one seed, an earlier build on a processor).
+By hand, on three convolutions and 20 000 training images, one seed, 6 further epochs, measured on held-out images against the default recipe: following the
 floating-point scores alone, without labels, costs 1.4 points at 2/2 bits; following them on images blended in pairs costs 1.3 at 2/2 and 0.1 at 3/3.
 A weight scale for every channel promises nothing: the channels behind a batch norm have one length, within 4 to 8 %, and rounding the dense layer,
 whose channels do not, moves the floating-point scores hardly less for it (divergence 0.0016 instead of 0.0018 at 3 bits).
