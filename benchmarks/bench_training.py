@@ -41,8 +41,7 @@ def main() -> None:
             trained = training(name, SHAPES[name], BITS, recipe=Recipe(epochs=0, convergence_epochs=0, finetune_epochs=0))
             floating = trained.floating()
             counts = trained.counts(floating)
-            teacher = copy.deepcopy(floating).eval().requires_grad_(False)
-            teacher.teaches = True
+            teacher = floating.teacher()
             steps = {
                 "fp32 torch, eager": _step(module(name), pixels, labels),
                 "memspike, eager": _step(_copy(counts, counts.is_mixed), images, labels),

@@ -9,7 +9,6 @@ seeds are printed beside the paper's figures.
 import argparse
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Mapped
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
-from rows import DATA, SEEDS, TITLES, Floating, Method, build, data_of, spread
+from rows import DATA, SEEDS, TITLES, Floating, Method, build, common_options, data_of, spread
 
 import memspike as ms
 from memspike.cost import Cost
@@ -39,8 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["lenet"], choices=list(DATA))
     parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
-    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where table 4 keeps its checkpoints")
+    common_options(parser)
     parser.add_argument("--images", type=int, default=64)
     asked = parser.parse_args()
     for network in asked.networks:
@@ -49,7 +47,7 @@ def main() -> None:
             missing = [chip for chip in map(ms.load_chip, CHIPS) if (network, str(seed), chip.digest(), str(asked.images)) not in done]
             if missing:
                 version = build()
-                floating = Floating(network, seed, data_of(network, asked.data), asked.runs, "cpu")
+                floating = Floating(network, seed, data_of(network, asked.data), asked.runs, "cpu", asked.compile)
                 add(measure(floating, *programs(floating), missing, asked.images, version), asked.runs)
     show([row for row in read() if row["num_images"] == str(asked.images)])
 

@@ -183,10 +183,8 @@ class Bench:
         parser.add_argument("--networks", nargs="+", default=list(DATA), choices=list(DATA))
         parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
         parser.add_argument("--bits", nargs="+", type=int, default=self.bits, choices=self.bits, help="only these for now")
-        parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
-        parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
+        common_options(parser)
         parser.add_argument("--device", default="cpu")
-        parser.add_argument("--no-compile", dest="compile", action="store_false", help="train without torch.compile, which takes a C++ compiler")
         parser.add_argument("--jobs", type=_number, default=1, help="so many trainings at once, each a process with its share of the processor's threads")
         parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
         asked = parser.parse_args()
@@ -202,6 +200,14 @@ class Bench:
         print(f"# {self.title}\n")
         for line in table_lines(read(self.table), self.aims):
             print(line)
+
+
+def common_options(parser: argparse.ArgumentParser) -> None:
+    """What every command here asks: where the data lie, where checkpoints go, and whether what is trained on a processor goes through torch.compile."""
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go, those of table 4 for all commands")
+    without = "train without torch.compile, which takes a C++ compiler; also to use checkpoints that were made so, as on CUDA"
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help=without)
 
 
 Wanted = dict[tuple[str, int], list[tuple[Method, int]]]  # rows that a table lacks, method and bits, by network and seed

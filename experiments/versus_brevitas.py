@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rows import BRIEF, DATA, SEEDS, Aims, Floating, Method, Row, add, load_data, read, table_lines
+from rows import BRIEF, DATA, SEEDS, Aims, Floating, Method, Row, add, common_options, load_data, read, table_lines
 from safetensors.torch import save_file
 
 from memspike.integer import IntType
@@ -37,15 +37,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
     parser.add_argument("--bits", nargs="+", type=int, default=[4, 3, 2])
     parser.add_argument("--scales", nargs="+", default=list(SCALES), choices=list(SCALES))
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
-    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
+    common_options(parser)
     parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
     asked = parser.parse_args()
     for network in () if asked.print else asked.networks:
         local, hub = DATA[network]
         data = load_data(asked.data / local, hub)
         for seed in range(asked.seeds or SEEDS[network]):
-            floating = Floating(network, seed, data, asked.runs, "cpu")
+            floating = Floating(network, seed, data, asked.runs, "cpu", asked.compile)
             for bits in asked.bits:
                 done = {row.key for row in read(TABLE)}
                 if (network, str(bits), str(bits), OURS.name, str(seed)) not in done:

@@ -5,11 +5,10 @@ The seed is table 4's first, not the best of several. How a program was trained,
 """
 
 import argparse
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from rows import DATA, Floating, Method, Row, load_data
+from rows import DATA, Floating, Method, Row, common_options, load_data
 
 import memspike
 from memspike import storage
@@ -22,14 +21,13 @@ KEPT = ("data", "bits", "recipe", "seed", "device", "precision", "torch", "conve
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(DATA), choices=list(DATA))
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
-    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where table 4 keeps its checkpoints")
+    common_options(parser)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     for network in asked.networks:
         local, hub = DATA[network]
         data = load_data(asked.data / local, hub)
-        row, program = Floating(network, 0, data, asked.runs, asked.device).row("zoo", Method("default recipe"), 4)
+        row, program = Floating(network, 0, data, asked.runs, asked.device, asked.compile).row("zoo", Method("default recipe"), 4)
         assert program is not None
         keep(row, program)
 

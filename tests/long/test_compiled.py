@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from memspike import datasets
 from memspike.compiler import compile
 from memspike.trainer import RECIPES, Bits, Training, load_model
+from memspike.trainer.recipe import Precision
 
 pytestmark = pytest.mark.long
 
@@ -43,11 +44,15 @@ class Residual(nn.Module):
 
 
 @needs_compiler
-@pytest.mark.parametrize("bits", [Bits(4, 4), Bits(None, None)], ids=["counts", "float"])
-def test_a_compiled_step_is_the_eager_step(bits: Bits) -> None:
+@pytest.mark.parametrize(
+    ("bits", "precision", "share"),
+    [(Bits(4, 4), "auto", 0.0), (Bits(None, None), "fp32", 0.0), (Bits(None, None), "bf16", 1e-2)],
+    ids=["counts", "float", "narrow"],
+)
+def test_a_compiled_step_is_the_eager_step(bits: Bits, precision: Precision, share: float) -> None:
     """Its value, every gradient and the running statistics, but for a count or two that rounding throws to the other side of a threshold."""
     torch.manual_seed(0)
-    recipe = replace(RECIPES["digits_net"], epochs=2, convergence_epochs=1, finetune_epochs=0)
+    recipe = replace(RECIPES["digits_net"], epochs=2, convergence_epochs=1, finetune_epochs=0, precision=precision)
     training = Training(Residual(), datasets.load("digits"), bits=Bits(4, 4), recipe=recipe)
     net = training.floating()
     eager = training.counts(net) if bits.weight else net
@@ -59,9 +64,9 @@ def test_a_compiled_step_is_the_eager_step(bits: Bits) -> None:
         losses.append(F.cross_entropy(forward(images), labels))
         losses[-1].backward()
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-2, atol=1e-2)
-    # A bias in front of a batch norm has no gradient but what was rounded; it shall be small beside the others.
+    # A bias in front of a batch norm has no gradient but what was rounded: where signals are narrow, a share of the whole gradient.
     norms = [torch.linalg.vector_norm(parameter.grad) for parameter in eager.parameters() if parameter.grad is not None]
-    slack = 1e-2 * torch.linalg.vector_norm(torch.stack(norms))
+    slack = 1e-4 + share * torch.linalg.vector_norm(torch.stack(norms))
     for (name, ours), theirs in zip(other.named_parameters(), eager.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None, name
         assert torch.linalg.vector_norm(ours.grad - theirs.grad) <= 0.1 * torch.linalg.vector_norm(theirs.grad) + slack, (name, slack)

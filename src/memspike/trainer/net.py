@@ -71,6 +71,12 @@ class Net(nn.Module):
         dtype = torch.float32 if 255 * self._pixel_factor + int(np.abs(addend).max()) < 2**24 else torch.float64
         self.register_buffer("_pixel_addend", torch.as_tensor(addend, dtype=dtype, device=device), persistent=False)
 
+    def teacher(self) -> "Net":
+        """A copy as it stands, whose scores another net follows."""
+        found = copy.deepcopy(self).eval().requires_grad_(False)
+        found.teaches = True
+        return found
+
     # -- scales
 
     def step(self, name: str) -> Tensor | float:

@@ -121,7 +121,7 @@ class Training:
     def counts(self, net: Net) -> Net:
         """The network in counts: Neuron Convergence, Weight Clustering, then fine-tuning, as the recipe says."""
         recipe = self.recipe
-        teacher = _teacher(net)
+        teacher = net.teacher()
         images = self._calibration_images()
         student = copy.deepcopy(net)
         before = signals.observe(student, images)
@@ -159,7 +159,7 @@ class Training:
         bank = functools.cache(lambda largest: DeviceNoise(hardening.device, hardening.time, hardening.bits_per_cell, largest, self.seed))
         student.noise = bank
         before = self._accuracy(student)
-        teacher = _teacher(floating)
+        teacher = floating.teacher()
         name = f"hardening-{hashlib.sha256(repr(hardening).encode()).hexdigest()[:8]}"
         stage = Stage(name, hardening.epochs, hardening.learning_rate, weight_decay=0.0, teacher=teacher, distillation=self.recipe.distillation)
         self._fit(student, stage)
@@ -282,13 +282,6 @@ def train(
         pretrained=pretrained, mean=mean, std=std, folder=folder, device=device, watcher=watcher,
     )  # fmt: skip
     return training.freeze(training.counts(training.floating()))
-
-
-def _teacher(net: Net) -> Net:
-    """The net as it stands, whose scores another one follows."""
-    teacher = copy.deepcopy(net).eval().requires_grad_(False)
-    teacher.teaches = True
-    return teacher
 
 
 def _is_mixed(precision: str, device: str) -> bool:
