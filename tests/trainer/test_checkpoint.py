@@ -63,7 +63,7 @@ def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
     Folder(tmp_path, "key").save("float", model, optimizer, Progress())
     with pytest.raises(TrainingError) as error:
         Folder(tmp_path, "other").load("float", model, optimizer)
-    what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ)"
+    what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ, or one is compiled)"
     cure = "to go on, make the model from the same weights (torch.manual_seed before it); else use another folder, or delete this one"
     assert str(error.value) == f"{tmp_path / 'float.safetensors'}: {what}\n  {cure}"
 

@@ -89,7 +89,7 @@ class Folder:
             what = error.what if isinstance(error, FileRefused) else "is no checkpoint"
             raise FileRefused(what, where=str(path), cure="delete it to start this part of the training anew") from error
         if about["key"] != self.key:
-            what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ)"
+            what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ, or one is compiled)"
             cure = "to go on, make the model from the same weights (torch.manual_seed before it); else use another folder, or delete this one"
             raise TrainingError(what, where=str(path), cure=cure)
         tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
