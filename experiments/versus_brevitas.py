@@ -2,7 +2,8 @@
 
 Run: make bench-peers; python experiments/versus_brevitas.py [--networks lenet] [--seeds 5]
 Brevitas has an environment of its own (MEMSPIKE_PEERS names its Python; make bench-peers makes one). It is given memspike's loop: optimiser, rates,
-moved images, distillation, images of as many bits. Its accuracy is that of its own forward pass, ours that of the compiled integers.
+moved images, distillation from the floating-point network on whole images, images of as many bits, statistics of batch norms taken anew at the end. Its
+scales of weights and signals are learned. Its accuracy is that of its own forward pass, ours that of the compiled integers.
 """
 
 import argparse
@@ -18,15 +19,13 @@ import torch
 from rows import BRIEF, DATA, SEEDS, Aims, Floating, Method, Row, add, common_options, load_data, read, table_lines
 from safetensors.torch import save_file
 
-from memspike.integer import IntType
-from memspike.pixels import PixelCode
 from memspike.trainer import RECIPES
-from memspike.trainer.loop import Stage
+from memspike.trainer.loop import STEPS_OF_STATISTICS, Stage
 
 TABLE, TITLE = "versus_brevitas", "Beside Brevitas"
 OURS = Method("default recipe", brief=True)
-SCALES = {"default": "Brevitas, scales of weights from the largest", "learned": "Brevitas, learned scales", "powers of two": "Brevitas, scales powers of two"}
-AIMS = Aims(subject=OURS.name, beats=tuple(SCALES.values()))
+THEIRS = "Brevitas, learned scales"
+AIMS = Aims(subject=OURS.name, beats=(THEIRS,))
 NETWORKS = ("lenet", "alexnet_cifar")
 HERE = Path(__file__).parent
 
@@ -36,7 +35,6 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
     parser.add_argument("--bits", nargs="+", type=int, default=[4, 3, 2])
-    parser.add_argument("--scales", nargs="+", default=list(SCALES), choices=list(SCALES))
     common_options(parser)
     parser.add_argument("--print", action="store_true", help="train nothing: print the rows that are there")
     asked = parser.parse_args()
@@ -50,30 +48,28 @@ def main() -> None:
                 if (network, str(bits), str(bits), OURS.name, str(seed)) not in done:
                     row, _ = floating.row(TABLE, OURS, bits)
                     add(row, asked.runs)
-                for scales in asked.scales:
-                    if (network, str(bits), str(bits), SCALES[scales], str(seed)) not in done:
-                        row = theirs(floating, bits, scales)
-                        add(row, asked.runs)
+                if (network, str(bits), str(bits), THEIRS, str(seed)) not in done:
+                    add(theirs(floating, bits), asked.runs)
     print(f"# {TITLE}\n")
     for line in table_lines(read(TABLE), AIMS):
         print(line)
 
 
-def theirs(floating: Floating, bits: int, scales: str) -> Row:
+def theirs(floating: Floating, bits: int) -> Row:
     """Brevitas' row: the same epochs in its own process."""
     network, seed, folder = floating.network, floating.seed, floating.folder / "brevitas"
     recipe = RECIPES[network]
     epochs = BRIEF[network] + recipe.convergence_epochs
     plain = Stage("counts", epochs, recipe.finetune_learning_rate)
     folder.mkdir(parents=True, exist_ok=True)
-    kind, train, test = IntType(bits), floating.data.train, floating.data.test
-    counts, test_counts = (PixelCode().counts(split.images, kind).astype(np.uint8) for split in (train, test))
-    np.savez(folder / "data.npz", images=counts, labels=train.labels, test=test_counts)
+    train, test = floating.data.train, floating.data.test
+    np.savez(folder / "data.npz", images=train.images, labels=train.labels, test=test.images)
     save_file({name: value.contiguous() for name, value in floating.state.items()}, folder / "state.safetensors")
     shift = recipe.shift if recipe.shift is not None else -(-train.images.shape[-1] // 16)
     wanted = {
-        "network": network, "bits": bits, "scales": scales, "epochs": epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.finetune_learning_rate,
-        "distillation": recipe.distillation, "temperature": plain.temperature, "warmup": plain.warmup, "shift": shift, "flip": recipe.flip, "seed": seed,
+        "network": network, "bits": bits, "epochs": epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.finetune_learning_rate,
+        "distillation": recipe.distillation, "temperature": plain.temperature, "warmup": plain.warmup, "shift": shift, "flip": recipe.flip,
+        "num_statistics": STEPS_OF_STATISTICS, "seed": seed,
         "state": str(folder / "state.safetensors"), "data": str(folder / "data.npz"), "out": str(folder / "predictions.npy"),
     }  # fmt: skip
     python = os.environ.get("MEMSPIKE_PEERS", str(HERE.parent / ".venv-peers/bin/python"))
@@ -88,7 +84,7 @@ def theirs(floating: Floating, bits: int, scales: str) -> Row:
     right, was_right = (found == test.labels for found in (np.load(folder / "predictions.npy"), floating.predictions))
     ours = next(row for row in read(TABLE) if row.key == (network, str(bits), str(bits), OURS.name, str(seed)))
     return replace(
-        ours, method=SCALES[scales], accuracy_program=float(right.mean()), changed_predictions="", won=int((right & ~was_right).sum()),
+        ours, method=THEIRS, accuracy_program=float(right.mean()), changed_predictions="", won=int((right & ~was_right).sum()),
         lost=int((was_right & ~right).sum()), seconds=answer["seconds"], precision="fp32", version=f"brevitas {answer['version']}", program_digest="",
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Brevitas' own process: fine-tunes a floating-point network that memspike trained, in the same loop as memspike's, and writes its predictions.
 
-Takes JSON: network, bits, scales, epochs, batch_size, learning_rate, distillation, temperature, warmup, shift, flip, seed, and the files `state`, `data`
-and `out`. Prints one line of JSON.
+Takes JSON: network, bits, epochs, batch_size, learning_rate, distillation, temperature, warmup, shift, flip, num_statistics, seed, and the files `state`,
+`data` and `out`. Prints one line of JSON.
 """
 
 import copy
@@ -16,7 +16,7 @@ import brevitas.nn as qnn
 import numpy as np
 import torch
 from brevitas.core.scaling import ScalingImplType
-from brevitas.quant import Int8WeightPerTensorFixedPoint, Int8WeightPerTensorFloat, Uint8ActPerTensorFixedPoint, Uint8ActPerTensorFloat
+from brevitas.quant import Int8WeightPerTensorFloat, Uint8ActPerTensorFloat
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,17 +28,13 @@ class LearnedWeight(Int8WeightPerTensorFloat):
     scaling_impl_type = ScalingImplType.PARAMETER_FROM_STATS
 
 
-WEIGHTS = {"default": Int8WeightPerTensorFloat, "learned": LearnedWeight, "powers of two": Int8WeightPerTensorFixedPoint}
-ACTIVATIONS = {"default": Uint8ActPerTensorFloat, "learned": Uint8ActPerTensorFloat, "powers of two": Uint8ActPerTensorFixedPoint}
-
-
 class Layers:
     """Convolution, dense layer and ReLU: torch's own with `bits` None, else Brevitas'."""
 
-    def __init__(self, bits: int | None, scales: str) -> None:
+    def __init__(self, bits: int | None) -> None:
         self.bits = bits
-        self.weight = {"weight_quant": WEIGHTS[scales], "weight_bit_width": bits}
-        self.activation = {"act_quant": ACTIVATIONS[scales], "bit_width": bits}
+        self.weight = {"weight_quant": LearnedWeight, "weight_bit_width": bits}
+        self.activation = {"act_quant": Uint8ActPerTensorFloat, "bit_width": bits}
 
     def conv(self, *args: int, **more: object) -> nn.Module:
         return qnn.QuantConv2d(*args, **more, **self.weight) if self.bits else nn.Conv2d(*args, **more)
@@ -98,7 +94,7 @@ def main() -> None:
     _train(student, teacher, images, labels, asked)
     student.eval()
     with torch.no_grad():
-        found = torch.cat([student(_real(test[i : i + 500], asked["bits"])).argmax(1) for i in range(0, len(test), 500)])
+        found = torch.cat([student(_counted(test[i : i + 500], asked["bits"])).argmax(1) for i in range(0, len(test), 500)])
     np.save(asked["out"], found.numpy())
     print(json.dumps({"seconds": time.monotonic() - started, "version": brevitas.__version__}))
 
@@ -106,7 +102,7 @@ def main() -> None:
 def _network(asked: dict[str, object], bits: int | None) -> nn.Module:
     state = load_file(asked["state"])
     channels = 3 if asked["network"] == "alexnet_cifar" else 1
-    net = NETWORKS[asked["network"]](Layers(bits, asked["scales"]), channels)
+    net = NETWORKS[asked["network"]](Layers(bits), channels)
     # A learned weight scale is set from the weights, so those come first; what is missing then are the quantisers' own parameters.
     missing, unexpected = net.load_state_dict(state, strict=False)
     assert not unexpected and all("quant" in name for name in missing), (missing, unexpected)
@@ -114,8 +110,14 @@ def _network(asked: dict[str, object], bits: int | None) -> nn.Module:
     return net if bits else copy.deepcopy(net).eval().requires_grad_(False)
 
 
-def _real(counts: Tensor, bits: int) -> Tensor:
-    return (counts.float() / (2**bits - 1)).contiguous(memory_format=torch.channels_last)
+def _counted(pixels: Tensor, bits: int) -> Tensor:
+    """Pixels rounded half up to counts of so many bits, in integers, and those as shares of the largest: what a memspike program is shown."""
+    largest = 2**bits - 1
+    return _whole((2 * largest * pixels.int() + 255) // 510, largest)
+
+
+def _whole(values: Tensor, largest: int = 255) -> Tensor:
+    return (values.float() / largest).contiguous(memory_format=torch.channels_last)
 
 
 def _train(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, asked: dict[str, object]) -> None:
@@ -134,10 +136,10 @@ def _train(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tenso
             for group in optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[step * size : (step + 1) * size]
-            batch = _real(_augmented(images[chosen], asked["shift"], asked["flip"], rng), asked["bits"])
-            scores, heat, share = student(batch), asked["temperature"], asked["distillation"]
+            batch = _augmented(images[chosen], asked["shift"], asked["flip"], rng)
+            scores, heat, share = student(_counted(batch, asked["bits"])), asked["temperature"], asked["distillation"]
             with torch.no_grad():
-                taught = F.log_softmax(teacher(batch) / heat, dim=1)
+                taught = F.log_softmax(teacher(_whole(batch)) / heat, dim=1)
             followed = F.kl_div(F.log_softmax(scores / heat, dim=1), taught, reduction="batchmean", log_target=True)
             loss = (1 - share) * F.cross_entropy(scores, labels[chosen]) + share * heat**2 * followed
             optimizer.zero_grad(set_to_none=True)
@@ -145,6 +147,19 @@ def _train(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tenso
             optimizer.step()
             total += loss.item()
         print(f"brevitas {asked['network']} {asked['bits']} bits: epoch {epoch + 1}/{epochs}, loss {total / steps:.4f}", file=sys.stderr, flush=True)
+    _settle(student, images, rng, asked)
+
+
+@torch.no_grad()
+def _settle(student: nn.Module, images: Tensor, rng: np.random.Generator, asked: dict[str, object]) -> None:
+    """Statistics of batch norms anew, over as many batches as memspike takes at the end of a stage."""
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # all batches count alike
+    for _ in range(asked["num_statistics"] if norms else 0):
+        chosen = torch.from_numpy(rng.choice(len(images), asked["batch_size"], replace=False))
+        student(_counted(_augmented(images[chosen], asked["shift"], asked["flip"], rng), asked["bits"]))
 
 
 def _augmented(images: Tensor, shift: int, flip: bool, rng: np.random.Generator) -> Tensor:

@@ -271,7 +271,7 @@ def test_a_stage_ends_with_statistics_of_many_batches() -> None:
 def test_statistics_of_long_epochs_are_taken_over_some_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4))
     net, drawn = Net(model, trace(model, (2, 8, 8))), batches(num_train=24)
-    monkeypatch.setattr(loop, "_STEPS_OF_STATISTICS", 1)
+    monkeypatch.setattr(loop, "STEPS_OF_STATISTICS", 1)
     loop.settle(net, Stage("float", 1, 1e-2), drawn)
     first = next(drawn.epoch("float, statistics", 0, 0))[1]
     norm = net.model.get_submodule("1")

@@ -19,7 +19,7 @@ from memspike.trainer.recipe import WEIGHT_DECAY
 from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
-_STEPS_OF_STATISTICS = 100  # batches over which a batch norm's statistics are taken at the end of a stage
+STEPS_OF_STATISTICS = 100  # batches over which a batch norm's statistics are taken at the end of a stage
 Forward = Callable[..., Tensor]  # a Net, or what a compiler made of it
 
 
@@ -178,7 +178,7 @@ def settle(net: Net, stage: Stage, batches: Batches) -> None:
         torch.manual_seed(batches.seed)
         for step, images, _ in batches.epoch(f"{stage.name}, statistics", 0, 0) if norms else ():
             net(images)
-            if step + 1 == _STEPS_OF_STATISTICS:
+            if step + 1 == STEPS_OF_STATISTICS:
                 break
     for norm, (momentum, number) in zip(norms, before, strict=True):
         norm.momentum = momentum
