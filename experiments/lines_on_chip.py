@@ -9,20 +9,20 @@ results/lines_on_chip.csv.
 import argparse
 import csv
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from floating import Floating, data_of
 from rich.console import Console
 from rich.table import Table
-from rows import DATA, RECIPES, Floating, load_data
+from tables import common_options
 
 import memspike as ms
 from memspike.cost import Cost
 from memspike.files import write_text
 from memspike.network import QuantizedNetwork
 from memspike.pixels import PixelCode
-from memspike.trainer import Bits, Training, load_model
+from memspike.trainer import RECIPES, Bits, Training, load_model
 
 RESULTS = Path(__file__).parent / "results" / "lines_on_chip.csv"
 COLUMNS = ("bits", "image_bits", "lines", "levels", "latency_us", "speedup", "energy_nj", "energy_saving", "area_mm2", "area_saving")
@@ -32,11 +32,10 @@ CASES = ((4, 4, 1), (4, 8, 1), (4, 4, 3), (4, 4, 17), (2, 2, 1), (2, 4, 1), (2, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/")
-    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go")
+    common_options(parser)
     parser.add_argument("--images", type=int, default=16)
     asked = parser.parse_args()
-    rows = list(measure(asked.data, asked.runs, asked.images))
+    rows = list(measure(asked.data, asked.runs, asked.compile, asked.images))
     text, table = io.StringIO(), Table(*(name.replace("_", " ") for name in COLUMNS))
     writer = csv.writer(text, lineterminator="\n")
     for row in (COLUMNS, *rows):
@@ -47,9 +46,8 @@ def main() -> None:
     Console().print(table)
 
 
-def measure(folder: Path, runs: Path, num_images: int) -> Iterator[tuple[object, ...]]:
-    local, hub = DATA["lenet"]
-    floating = Floating("lenet", 0, load_data(folder / local, hub), runs, "cpu")
+def measure(folder: Path, runs: Path, compile: bool, num_images: int) -> Iterator[tuple[object, ...]]:
+    floating = Floating("lenet", 0, data_of("lenet", folder), runs, "cpu", compile)
     chip, pixels = ms.load_chip("predictive"), floating.data.test.images[:num_images]
 
     def cost(network: QuantizedNetwork) -> Cost:

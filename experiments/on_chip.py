@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from floating import Floating, build, data_of
+from methods import DATA, SEEDS, TITLES, Method
+from printed import spread
 from rich.console import Console
 from rich.table import Table
-from rows import DATA, SEEDS, TITLES, Floating, Method, build, common_options, data_of, spread
+from tables import common_options
 
 import memspike as ms
 from memspike.cost import Cost

@@ -11,7 +11,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import versus_brevitas
-from rows import SEEDS, TITLES, Aims, Bench, Method, Row, read, table_lines
+from methods import SEEDS, TITLES, Method
+from printed import Aims, table_lines
+from rows import Row, read
+from tables import Bench
 
 matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "memspike", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}

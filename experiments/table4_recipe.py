@@ -3,7 +3,9 @@
 Run: python experiments/table4_recipe.py [--networks lenet] [--seeds 5]
 """
 
-from rows import Aims, Bench, Method
+from methods import Method
+from printed import Aims
+from tables import Bench
 
 from memspike.pixels import PixelCode
 

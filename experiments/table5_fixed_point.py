@@ -3,7 +3,9 @@
 Run: python experiments/table5_fixed_point.py [--networks lenet] [--seeds 5]
 """
 
-from rows import Aims, Bench, Method
+from methods import Method
+from printed import Aims
+from tables import Bench
 
 METHODS = [Method("dynamic fixed point", kind="dynamic_fixed_point")]
 

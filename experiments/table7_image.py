@@ -3,7 +3,9 @@
 Run: python experiments/table7_image.py [--networks alexnet_cifar] [--seeds 3]
 """
 
-from rows import Aims, Bench, Method
+from methods import Method
+from printed import Aims
+from tables import Bench
 
 from memspike.pixels import PixelCode
 

@@ -4,7 +4,9 @@ Run: python experiments/table8_lines.py [--networks lenet] [--seeds 5]
 Five lines count a pixel in 16 levels with 2 bits each, in 36 with 3, in 76 with 4; a dithered image stays on one line. See decision 19.
 """
 
-from rows import Aims, Bench, Method
+from methods import Method
+from printed import Aims
+from tables import Bench
 
 from memspike.pixels import PixelCode
 

@@ -8,7 +8,10 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from rows import DATA, Floating, Method, Row, common_options, load_data
+from floating import Floating, data_of
+from methods import DATA, Method
+from rows import Row
+from tables import common_options
 
 import memspike
 from memspike import storage
@@ -25,9 +28,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     for network in asked.networks:
-        local, hub = DATA[network]
-        data = load_data(asked.data / local, hub)
-        row, program = Floating(network, 0, data, asked.runs, asked.device, asked.compile).row("zoo", Method("default recipe"), 4)
+        row, program = Floating(network, 0, data_of(network, asked.data), asked.runs, asked.device, asked.compile).row("zoo", Method("default recipe"), 4)
         assert program is not None
         keep(row, program)
 

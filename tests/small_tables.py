@@ -22,18 +22,18 @@ def noise() -> Dataset:
     return Dataset("noise", tuple(map(str, range(10))), split, split, "drawn")
 
 
-def shrink(rows: Any, results: Path) -> dict[str, Any]:
-    """What to set in the module `rows`, by name."""
-    recipe = replace(rows.RECIPES["lenet"], epochs=1, finetune_epochs=1, batch_size=50)
-    return {"RESULTS": results, "BRIEF": {"lenet": 1}, "RECIPES": {"lenet": recipe}, "load_data": lambda folder, hub: noise()}
+def shrink(results: Path) -> list[tuple[Any, str, Any]]:
+    """What to set, in which module of experiments/."""
+    rows, methods, floating = map(import_module, ("rows", "methods", "floating"))
+    recipes = {"lenet": replace(methods.RECIPES["lenet"], epochs=1, finetune_epochs=1, batch_size=50)}
+    short = [(methods, "BRIEF", {"lenet": 1}), (methods, "RECIPES", recipes), (floating, "RECIPES", recipes)]
+    return [(rows, "RESULTS", results), (floating, "load_data", lambda folder, hub: noise()), *short]
 
 
 if results := os.environ.get("RESULTS"):
     sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-    import rows  # pyright: ignore[reportMissingImports]
-
-    for name, value in shrink(rows, Path(results)).items():
-        setattr(rows, name, value)
+    for module, name, value in shrink(Path(results)):
+        setattr(module, name, value)
 
 if __name__ == "__main__":
     table = sys.argv.pop(1)

@@ -1,5 +1,6 @@
 """The tables' bookkeeping: rows that come back as they were written, ways that are given equally many epochs, and a page that shows the rows there are."""
 
+import json
 import os
 import subprocess
 import sys
@@ -39,11 +40,11 @@ def test_rows_come_back_as_they_were_written(imported: Any, monkeypatch: pytest.
 
 @pytest.mark.parametrize("table", BRIEF_TABLES)
 def test_ways_that_are_set_beside_each_other_take_equally_many_epochs(imported: Any, table: str) -> None:
-    rows, bench = imported("rows"), imported(table).BENCH
-    for network in rows.BRIEF:
+    methods, bench = imported("methods"), imported(table).BENCH
+    for network in methods.BRIEF:
         recipes = [method.recipe(network) for method in bench.methods if method.kind == "trained"]
         epochs = {recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" else 0) for recipe in recipes}
-        assert epochs == {rows.BRIEF[network] + rows.RECIPES[network].convergence_epochs}
+        assert epochs == {methods.BRIEF[network] + methods.RECIPES[network].convergence_epochs}
 
 
 def test_no_two_trainings_of_a_seed_share_a_folder(imported: Any) -> None:
@@ -59,8 +60,8 @@ def test_no_two_trainings_of_a_seed_share_a_folder(imported: Any) -> None:
 def test_every_way_of_a_table_gives_a_row(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str) -> None:
     """Whole, on a hundred images and one epoch a stage: trained, compiled if both halves are integers, classified, and read back."""
     rows, bench = imported("rows"), imported(table).BENCH
-    for name, value in shrink(rows, tmp_path).items():
-        monkeypatch.setattr(rows, name, value)
+    for where in shrink(tmp_path):
+        monkeypatch.setattr(*where)
     monkeypatch.setattr("sys.argv", [table, "--networks", "lenet", "--seeds", "1", "--bits", str(bench.bits[0]), "--runs", str(tmp_path / "runs")])
     bench.main()
     found = {row.method: row for row in rows.read(table)}
@@ -80,46 +81,70 @@ def test_trainings_at_once_give_the_rows_of_trainings_in_turn(imported: Any, mon
     environment = {**os.environ, "RESULTS": str(tmp_path / "2")}
     command = [sys.executable, str(Path(__file__).parent / "small_tables.py"), *asked, "--jobs", "2", "--runs", str(tmp_path / "2" / "runs")]
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    for name, value in shrink(rows, tmp_path / "1").items():
-        monkeypatch.setattr(rows, name, value)
+    for where in shrink(tmp_path / "1"):
+        monkeypatch.setattr(*where)
     monkeypatch.setattr("sys.argv", [*asked, "--runs", str(tmp_path / "1" / "runs")])
     bench.main()
     in_turn = [replace(row, seconds=0.0, device="") for row in rows.read("table3_both")]
     monkeypatch.setattr(rows, "RESULTS", tmp_path / "2")
-    assert [replace(row, seconds=0.0, device="") for row in rows.read("table3_both")] == in_turn and len(in_turn) == 4
+    assert [replace(row, seconds=0.0, device="") for row in rows.read("table3_both")] == in_turn and len(in_turn) == 6
+
+
+def test_a_row_names_whoever_trained_its_epochs(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not whoever finished it: a training that went on under another build names both; one floating-point network has one digest."""
+    rows, bench = imported("rows"), imported("table3_both").BENCH
+    for where in shrink(tmp_path):
+        monkeypatch.setattr(*where)
+    monkeypatch.setattr("sys.argv", ["table3_both", "--networks", "lenet", "--seeds", "1", "--bits", "4", "--runs", str(tmp_path / "runs")])
+    bench.main()
+    [direct, fitted, trained] = sorted(rows.read("table3_both"), key=lambda row: row.method == bench.aims.subject)
+    assert direct.fp32_digest == fitted.fp32_digest == trained.fp32_digest != ""
+    log = tmp_path / "runs" / "lenet-0" / bench.methods[-1].folder(4) / imported("floating").EPOCHS
+    first, second = (json.loads(line) for line in log.read_text().splitlines())
+    assert (first["stage"], second["stage"]) == ("convergence", "counts")
+    log.write_text("".join(json.dumps(line) + "\n" for line in ({**first, "version": "older", "seconds": 100.0}, second)))
+    (tmp_path / "table3_both.csv").unlink()
+    bench.main()
+    again = next(row for row in rows.read("table3_both") if row.method == trained.method)
+    assert again.version == f"older and {trained.version}" and again.seconds == 100.0 + second["seconds"]
 
 
 def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
-    rows = imported("rows")
+    rows, printed = imported("rows"), imported("printed")
     one = replace(rows.read("table4_recipe")[0], network="lenet", accuracy_fp32_control=0.99, accuracy_program=0.98, won=3, lost=13, changed_predictions="0")
-    _, _, line = rows.table_lines([one, replace(one, seed=one.seed + 1, accuracy_program=0.97)], rows.Aims({f"lenet {one.activation_bits}": "0.02"}))
+    _, _, line = printed.table_lines([one, replace(one, seed=one.seed + 1, accuracy_program=0.97)], printed.Aims({f"lenet {one.activation_bits}": "0.02"}))
     assert "| 2 |" in line and "97.50 ± 0.71" in line and "1.50 ± 0.71" in line and "6 : 26" in line and line.endswith("| 0 | 0.02 |")
 
 
 def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
-    """Seed by seed, over the seeds that both have."""
-    rows = imported("rows")
+    """Seed by seed, over the seeds that both have, where both started from one floating-point network."""
+    rows, printed = imported("rows"), imported("printed")
     one = replace(rows.read("table4_recipe")[0], seed=0, accuracy_program=0.98)
     others = [replace(one, method="other", accuracy_program=0.97), replace(one, method="other", seed=1, accuracy_program=0.9)]
-    _, _, ours, theirs = rows.table_lines([one, *others], rows.Aims(subject=one.method))
+    _, _, ours, theirs = printed.table_lines([one, *others], printed.Aims(subject=one.method))
     assert ours.endswith("| - |") and theirs.endswith("| 1.00 (1 seed) |")
     more = [replace(one, seed=1, accuracy_program=0.91), replace(one, seed=2, accuracy_program=0.5)]
-    _, _, _, theirs = rows.table_lines([one, *more, *others], rows.Aims(subject=one.method))
+    from_another = [replace(row, accuracy_fp32=0.5) for row in more]
+    assert printed.table_lines([one, *from_another, *others], printed.Aims(subject=one.method))[-1].endswith("| 1.00 (1 seed) |"), "another start is no pair"
+    _, _, _, theirs = printed.table_lines([one, *more, *others], printed.Aims(subject=one.method))
     assert theirs.endswith("| 1.00 ± 0.00 |")
 
 
 def test_a_table_says_which_goals_are_missed(imported: Any) -> None:
     """A mean on its goal holds it; who should be ahead and is not is said to be behind."""
-    rows = imported("rows")
+    rows, printed = imported("rows"), imported("printed")
     one = replace(rows.read("table4_recipe")[0], network="lenet", seed=0, accuracy_fp32=0.985, accuracy_fp32_control=0.99, accuracy_program=0.98)
-    place = f"lenet {one.activation_bits}"
-    for goal, said in ((1.0, "| 1.00 | 1.0 | 0.50 (goal 0.4, missed) |"), (0.99, "| 1.00 | 0.99, missed | 0.50 (goal 0.4, missed) |")):
-        assert said in rows.table_lines([one], rows.Aims(goals={place: goal}, plain_goals={place: 0.4}))[2]
+    place, five = f"lenet {one.activation_bits}", [replace(one, seed=seed) for seed in range(5)]
+    for goal, said in (
+        (1.0, "| 1.00 ± 0.00 | 1.0 | 0.50 ± 0.00 (goal 0.4, missed) |"),
+        (0.99, "| 1.00 ± 0.00 | 0.99, missed | 0.50 ± 0.00 (goal 0.4, missed) |"),
+    ):
+        assert said in printed.table_lines(five, printed.Aims(goals={place: goal}, plain_goals={place: 0.4}))[2]
+    assert "| 1.0, on 1 of 5 seeds |" in printed.table_lines([one], printed.Aims(goals={place: 1.0}))[2], "a goal is for the mean of all seeds"
     other = replace(one, method="other", accuracy_program=0.99)
-    aims = rows.Aims(subject=one.method, beats=("other",))
-    assert rows.table_lines([one, other], aims)[3].endswith("| -1.00, behind |")
-    assert rows.table_lines([one, replace(other, accuracy_program=0.98)], aims)[3].endswith("| 0.00 |")
-    assert rows.table_lines([one, other], rows.Aims(subject=one.method))[3].endswith("| -1.00 |")
+    aims = printed.Aims(subject=one.method)
+    assert printed.table_lines([one, other], aims)[3].endswith("| -1.00, behind |")
+    assert printed.table_lines([one, replace(other, accuracy_program=0.98)], aims)[3].endswith("| 0.00 |")
 
 
 def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
@@ -133,9 +158,9 @@ def test_designs_are_set_beside_each_other_on_every_chip(
     imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row for each chip, whose ratios are those of its own costs; and no second training."""
-    rows, on_chip = imported("rows"), imported("on_chip")
-    for name, value in shrink(rows, tmp_path).items():
-        monkeypatch.setattr(rows, name, value)
+    on_chip = imported("on_chip")
+    for where in shrink(tmp_path):
+        monkeypatch.setattr(*where)
     monkeypatch.setattr(on_chip, "RESULTS", tmp_path / "on_chip.csv")
     monkeypatch.setattr("sys.argv", ["on_chip", "--seeds", "1", "--images", "2", "--runs", str(tmp_path / "runs")])
     on_chip.main()
