@@ -35,14 +35,21 @@ PAGE = DOCS / "tables.md"
 HEAD = """# Tables
 
 Written by `python experiments/show_tables.py` from [its rows](../experiments/results). Each table is filled by a command of its own, which skips the rows
-that are there; with `--jobs 2` two trainings run at once. Accuracies are per cent of all 10 000 test images, mean and standard deviation over seeds; a
-program's is that of the compiled integers, image, first and last layer included. Where one half stays in fp32 there is no program: the accuracy is the
-training's own forward pass. A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. Won and lost are
-images that only the quantised, or only the fp32 network of that seed classifies correctly, all seeds together. The epoch is always the last. Tables that set
-ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
-{brief}. A goal that its mean misses says so; "behind" is said where a table's subject should be ahead of another way and is not.
-Rows of one seed that were trained on different processors (column `device`) start from a floating-point network of each, alike but not the same.
-The rows are of several builds; each names its own (`version`), from here on with the commit, and the digest of its program."""
+that are there; with `--jobs 2` two trainings run at once.
+
+**What is measured.** Accuracies are per cent of all 10 000 test images, mean and standard deviation over seeds; a program's is that of the compiled
+integers, image, first and last layer included. Where one half stays in fp32 there is no program: the accuracy is the training's own forward pass. The epoch
+is always the last. Tables that set ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
+{brief}.
+
+**Against what.** A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. That control follows no
+teacher, and where a network drops out (AlexNet) it goes on to; signals in counts do not. Won and lost are images that only the quantised, or only the fp32
+network it started from classifies correctly, all seeds together: a difference is uncertain by about the root of their sum. A goal that its mean misses says
+so; "behind" is said wherever a table's subject is not ahead of another way.
+
+**From where.** The rows are of several builds; each names those of its epochs (older ones that which finished it), and the digest of its program. Rows of
+one seed that were trained at different times may start from floating-point networks that are not the same (`fp32_digest`, in older rows `accuracy_fp32`):
+differences are taken between rows of one network only."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
@@ -64,7 +71,7 @@ def page(figures: Sequence[Path]) -> str:
     parts = [HEAD.format(brief=_brief()), *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
     if figures:
         parts.append(
-            "Means over seeds, bars from the worst seed to the best; epochs differ (legend); dashed: fp32 with as many further ones as the default recipe.\n"
+            "Means over seeds, bars from the worst seed to the best; epochs differ (legend); dashed: its fp32, with as many further ones.\n"
             "The axis is stretched towards 100 %, and points of the same bits stand side by side; an arrow stands for what lies below it."
         )
     for name in TABLES:
@@ -105,15 +112,19 @@ def draw(network: str) -> Path | None:
             what = f"{label}, {epochs} epochs" if epochs else label
             beside = [bit + 0.06 * (number - 2) for bit in bits]  # so that no bar hides another
             axes.errorbar(beside, means, (below, above), marker="o", capsize=3, color=colour, label=f"{what} ({many})")
-    controls = (row.accuracy_fp32_control for row in read("table4_recipe") if row.network == network and row.method == "default recipe")
-    control = statistics.mean(controls)
-    axes.axhline(100 * control, color="0.3", linestyle="--", linewidth=1)
+    controls = {
+        colour: 100 * statistics.mean(row.accuracy_fp32_control for row in rows[label])
+        for table, _, label, colour in LINES
+        if table == "table4_recipe" and rows[label]
+    }
+    for colour, control in controls.items():
+        axes.axhline(control, color=colour, linestyle="--", linewidth=1)
     # What is lost is spread out: a tenth of the errors is as far as ten times as many.
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
     # What is only rounded may lie far below all else, and would press it together: it is named at the edge.
     rounded = LINES[-1]
     every = [value for label, points in found.items() if label != rounded[2] for values in points.values() for value in values]
-    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, 100 * control))))
+    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, *controls.values()))))
     fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
     middle = (98, 97, 96, 95, 94, 92, 90, 88, 86, 84, 82, 80, 75, 70, 60, 30, 10)
     ticks = [tick for tick in (fine if bottom > 98 else middle if top < 98 else coarse) if bottom <= tick <= top]

@@ -98,7 +98,9 @@ def _loss(summary: Mapping[str, Any]) -> Measure:
         images = round((fp32 - program) * n)
         detail += f": {abs(images)} of {shown(n)} images {'worse' if images > 0 else 'better' if images else 'apart'}"
     paper = ", ".join(f"{100 * loss:g} {name}" for name, loss in LOSSES.items())
-    return Measure("Accuracy loss", fp32 - program, "points", detail, f"at most {paper}", "one network, one seed; sampling errors below")
+    return Measure(
+        "Accuracy loss", fp32 - program, "points", detail, f"at most {paper}", "one network, one seed, fp32 without further epochs; sampling errors below"
+    )
 
 
 def _cautions(design: Design) -> dict[str, str]:
