@@ -227,6 +227,18 @@ def ensemble_of(rows: Sequence[dict[str, str]]) -> Ensemble:
     return Ensemble(float(rows[0]["ideal"]), int(rows[0]["images"]), chips, np.array([float(row["accuracy"]) for row in rows]), changed)
 
 
+def recovery(now: Ensemble, before: Ensemble) -> str:
+    """What the mean of the same chips gained, as a share of what they had lost, and its standard error (the jackknife's, over chips)."""
+    if before.loss <= 0:
+        return "no loss"
+    gained, lost = now.accuracies[np.isin(now.chips, before.chips)] - before.accuracies, before.ideal - before.accuracies
+    share, n = gained.mean() / lost.mean(), len(lost)
+    if n == 1:
+        return f"{100 * share:.1f} %"
+    without = (gained.sum() - gained) / (lost.sum() - lost)
+    return f"{100 * share:.1f} ± {100 * np.sqrt((n - 1) / n * np.square(without - without.mean()).sum()):.1f} %"
+
+
 def show(experiment: Experiment, path: Path, console: Console) -> None:
     """The table: every case that has rows."""
     rows = rows_of(path)
@@ -240,8 +252,7 @@ def show(experiment: Experiment, path: Path, console: Console) -> None:
         shares = (f"{100 * one.yield_within(points)[0]:.0f} %" for points in (0.3, 0.5))
         recovered, chips = "-", {row["chip"] for row in by_case[case.name]}
         if alike := [row for row in by_case.get(case.before, []) if row["chip"] in chips]:
-            before = ensemble_of(alike)
-            recovered = f"{100 * (one.mean - before.mean) / before.loss:.1f} %" if before.loss > 0 else "no loss"
+            recovered = recovery(one, ensemble_of(alike))
         numbers = (f"{100 * value:.2f}" for value in (one.ideal, one.mean, one.std))
         table.add_row(case.name, str(len(one.chips)), *numbers, f"{100 * low:.2f} to {100 * high:.2f}", f"{100 * one.loss:.2f}", *shares, recovered)
     console.print(table)

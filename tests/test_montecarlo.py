@@ -254,6 +254,10 @@ def test_a_measured_fault_map_is_an_imperfection_like_any_other(program, tmp_pat
     alike = study(Lab(mapped.only("stuck", "wires"), images, labels), range(3))
     assert alike.is_alike and len(set(alike.whole.accuracies)) == 1 and not found.is_alike and not mapped.only("programming").is_alike
     assert "Nothing about this design differs" in report_chips(alike, 0.5).to_json()
+    hot = chip(temperature=law("lammie2021", temperature=350.0))
+    for leak, offset, said in ((0.1, None, True), (None, 0.1, False)):
+        neuron = replace(hot.neuron, **{name: number(value) for name, value in (("leak", leak), ("offset", offset)) if value})
+        assert Design(one_conv(1, 4, 3, 5), replace(hot, neuron=neuron)).is_alike == said
     drawn = Design(one_conv(1, 4, 3, 5), SICK).only("stuck", "wires")
     assert not drawn.is_alike and len({faults_of(drawn.mapping(n), n).cells.tobytes() for n in range(3)}) == 3
 

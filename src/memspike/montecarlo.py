@@ -70,8 +70,11 @@ class Design:
 
     @property
     def is_alike(self) -> bool:
-        """Whether every chip is the same: wires do not differ, nor does a measured map of stuck cells."""
-        return {"wires", *(["stuck"] if self.faults is not None else [])}.issuperset(self.imperfections())
+        """Whether every chip is the same: wires and heat do not differ, nor does a measured map of stuck cells, a leak or a saturation."""
+        neuron = self.chip.neuron
+        is_drawn = any((neuron.threshold_mismatch, neuron.offset, neuron.reset_error))
+        alike = {"wires", "temperature", *["stuck"] * (self.faults is not None), *["neuron"] * (not is_drawn)}
+        return alike.issuperset(self.imperfections())
 
     def without(self, *names: str) -> "Design":
         """The same design with these imperfections left out, a measured map of stuck cells among them."""

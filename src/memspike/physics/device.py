@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memspike.chip import Device
 from memspike.errors import ChipError
-from memspike.physics.laws import DAY, HOUR, MICRO, Draws, Floats, Range, drift_of, heat_of, programming_of
+from memspike.physics.laws import DAY, HOUR, MICRO, Draws, Floats, Programming, Range, drift_of, heat_of, programming_of
 
 HEALTHY, STUCK_LOW, STUCK_HIGH = 0, 1, 2  # what a fault map says of a cell
 
@@ -109,7 +109,8 @@ def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: Draw
 
 
 def age(device: Device, written: Written, seconds: float, rng: Draws) -> Floats:
-    """The conductances [S] of written cells `seconds` later, at the device's temperature, before read noise; stuck cells stay. No time, no drift.
+    """The conductances [S] of written cells `seconds` later, at the device's temperature, before read noise. Stuck cells do not drift, but are as hot
+    as others.
 
     From one seed, different times are the same cells at different times.
     """
@@ -117,23 +118,24 @@ def age(device: Device, written: Written, seconds: float, rng: Draws) -> Floats:
         raise ChipError(f"a time of {seconds} s; expected a finite one, zero or more")
     programming, drift, heat = programming_of(device), drift_of(device), heat_of(device)
     g, table, levels = written.landed, written.table, written.levels
-    if seconds > 0 and programming is not None and not programming.is_relative:
+    if programming is not None and _relaxes(programming, table):
         missing = np.sqrt(programming.std(table, seconds) ** 2 - programming.std(table, 0.0) ** 2)
-        if missing.any():
-            g = g + missing[levels] * rng.standard_normal(g.shape)
-    if seconds > 0 and drift is not None:
+        g = g + missing[levels] * rng.standard_normal(g.shape)  # drawn even where nothing is missing yet, so that what is drawn next is the same at all times
+    if drift is not None and (seconds > 0 or drift.is_at_once):
         g = drift.change(g, table[levels], seconds, rng)
-    if heat is not None:
-        g = heat.change(np.maximum(g, 0.0))
-    return np.where(written.faults == HEALTHY, np.maximum(g, 0.0), written.landed)
+    g = np.maximum(np.where(written.faults == HEALTHY, g, written.landed), 0.0)
+    return heat.change(g) if heat is not None else g
+
+
+def _relaxes(programming: Programming, targets: Floats) -> bool:
+    """Whether the error of a write grows with time."""
+    return not programming.is_relative and bool((programming.std(targets, DAY) > programming.std(targets, 0.0)).any())
 
 
 def does_age(device: Device) -> bool:
     """Whether time changes what its cells conduct."""
     programming, targets = programming_of(device), np.array([device.g_min.value, device.g_max.value])
-    if drift_of(device) is not None:
-        return True
-    return programming is not None and bool((programming.std(targets, DAY) > programming.std(targets, 0.0)).any())
+    return drift_of(device) is not None or (programming is not None and _relaxes(programming, targets))
 
 
 def read_noise(device: Device) -> float:
@@ -148,6 +150,8 @@ def cautions(device: Device, seconds: float = 0.0) -> tuple[str, ...]:
     for law, measured in ((law, found_law and found_law.measured) for law, found_law in laws):
         if law is not None and measured is not None:
             found += [f"Cells {device.name}: the law {law.model} {what}." for what in _beyond(device, measured, seconds)]
+    if seconds > 0 and not does_age(device):
+        found.append(f"Cells {device.name}: no law says what time does to them; after {_span(seconds)} they are read as they were written.")
     if device.verify is not None and device.programming is not None and programming is not None and programming.is_verified:
         found.append(f"Cells {device.name}: the law {device.programming.model} is what its paper's write-verify left; here it is verified once more.")
     return tuple(dict.fromkeys(found))

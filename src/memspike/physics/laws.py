@@ -55,10 +55,14 @@ class Programming:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What time does to cells that have been written: `change(g, targets, seconds, rng)` [S]; `g` below zero is a cell that conducts nothing."""
+    """What time does to cells that have been written: `change(g, targets, seconds, rng)` [S]; `g` below zero is a cell that conducts nothing.
+
+    `is_at_once`: part of it is there at 0 s, as noise that is slower than the time from writing to reading.
+    """
 
     change: Callable[[Floats, Floats, float, Draws], Floats]
     measured: Range = Range()
+    is_at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,7 @@ def _nandakumar2019_drift(device: Device) -> Drift:
         noise = q * math.sqrt(math.log((seconds + t0 + t_read) / (2 * t_read)))
         return g * np.exp(-nu * math.log((seconds + t0) / t0)) * (1 + noise * rng.standard_normal(g.shape))
 
-    return Drift(change, Range(full_scale=25 * MICRO))
+    return Drift(change, Range(full_scale=25 * MICRO), is_at_once=True)  # written t0 before 0 s
 
 
 # Temperature
