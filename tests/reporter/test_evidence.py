@@ -73,8 +73,16 @@ def test_a_component_that_is_everything_changes_no_saving() -> None:
 
 @given(st.integers(1, 5), st.integers(6, 10), st.floats(0, 1000))
 def test_overhead_is_the_inverse_of_the_speedup_of_windows(bits: int, baseline_bits: int, overhead: float) -> None:
-    assert overhead_for(speedup_of_windows(bits, baseline_bits, overhead), bits, baseline_bits) == pytest.approx(overhead, rel=1e-6, abs=1e-6)
+    ours, theirs = ([(3, 2**own), (500, 2 ** (own + 1))] for own in (bits, baseline_bits))
+    assert overhead_for(speedup_of_windows(ours, theirs, overhead), ours, theirs) == pytest.approx(overhead, rel=1e-6, abs=1e-6)
 
 
 def test_windows_alone_as_in_the_notes_on_hardware() -> None:
-    assert [round(speedup_of_windows(4, 8, tau), 1) for tau in (0, 2, 8, 16)] == [16.0, 14.3, 11.0, 8.5]
+    for number in (1, 642):
+        assert [round(speedup_of_windows([(number, 16)], [(number, 256)], tau), 1) for tau in (0, 2, 8, 16)] == [16.0, 14.3, 11.0, 8.5]
+
+
+def test_one_long_window_among_many_decides_by_its_share() -> None:
+    """An image of 8 bits before signals of 4, as in ResNet-20: most windows are short all the same."""
+    ours, theirs = [(1024, 256), (8385, 16)], [(9409, 256)]
+    assert speedup_of_windows(ours, theirs, 0) == pytest.approx(9409 * 256 / (1024 * 256 + 8385 * 16))

@@ -58,7 +58,7 @@ def test_a_predicted_headline_says_what_each_ratio_rests_on(case: Case, full_rep
     assert f"{chip.window_overhead.value / chip.timestep.value:.3g} timesteps, {chip.window_overhead.standing}" in speed
     for amount, caution in zip((ENERGY, AREA), savings, strict=True):
         share = shares(chip, design.cost, amount)["assumed"]
-        assert caution == f"predicted: {100 * share:.1f} % of the {amount.name} rests on assumed constants"
+        assert caution == f"predicted: {100 * share:.1f} % of the {amount.name} rests on assumed constants, scaling to one node not counted"
 
 
 def test_the_fit_is_called_a_fit_wherever_its_ratios_stand(case: Case) -> None:

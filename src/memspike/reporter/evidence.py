@@ -1,6 +1,6 @@
 """The arithmetic behind the headline: ratios of two designs, what they rest on, and how far they move when a constant is off."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from memspike.chip import Chip, Quantity, Standing
@@ -77,11 +77,16 @@ def saving_range(ours: Mapping[str, float], theirs: Mapping[str, float], compone
     return low, high
 
 
-def speedup_of_windows(bits: int, baseline_bits: int, overhead: float) -> float:
-    """How many times shorter a window of `2**bits` timesteps is than one of `2**baseline_bits`, both `overhead` timesteps longer than that."""
-    return (2**baseline_bits + overhead) / (2**bits + overhead)
+Windows = Sequence[tuple[int, int]]  # of every layer: how many, one after the other, and of how many timesteps for counting
 
 
-def overhead_for(speedup: float, bits: int, baseline_bits: int) -> float:
+def speedup_of_windows(ours: Windows, theirs: Windows, overhead: float) -> float:
+    """How many times shorter the windows of one design are than those of another, all together, each `overhead` timesteps longer than its counting."""
+    mine, other = (sum(number * (steps + overhead) for number, steps in windows) for windows in (ours, theirs))
+    return other / mine
+
+
+def overhead_for(speedup: float, ours: Windows, theirs: Windows) -> float:
     """The overhead in timesteps at which windows alone give `speedup`: the inverse of `speedup_of_windows`."""
-    return (2**baseline_bits - speedup * 2**bits) / (speedup - 1)
+    (mine, my_steps), (other, other_steps) = ((sum(n for n, _ in windows), sum(n * steps for n, steps in windows)) for windows in (ours, theirs))
+    return (other_steps - speedup * my_steps) / (speedup * mine - other)

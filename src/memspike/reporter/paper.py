@@ -7,7 +7,7 @@ from typing import Any
 from memspike.chip import Chip
 from memspike.program import Program
 from memspike.reporter import plots
-from memspike.reporter.evidence import STANDINGS, Ratio, overhead_for, speedup_of_windows
+from memspike.reporter.evidence import STANDINGS, Ratio, Windows, overhead_for, speedup_of_windows
 from memspike.reporter.items import Cell, Column, Figure, Note, Section, Table, shown
 from memspike.reporter.report import Design
 
@@ -83,8 +83,11 @@ def _image_bits(summary: Mapping[str, Any], design: Design) -> str:
     return f"Counted in {bits} bits, the signals in {activation}: the first layer's window has {2**bits} timesteps instead of {2**activation}."
 
 
-def _bits(design: Design, baseline: Design) -> tuple[int, int]:
-    return design.mapping.program.input_type.type.bits, baseline.mapping.program.input_type.type.bits
+def _windows(design: Design) -> Windows:
+    """Of every layer of neurons: how many windows, and how many timesteps its input's counts take."""
+    program = design.mapping.program
+    read_by = {op.out: program.types[op.inputs[0]].type for op in program.ops}
+    return [(time.windows, read_by[time.layer].num_timesteps) for time in design.cost.times]
 
 
 def overhead_steps(chip: Chip) -> float:
@@ -93,20 +96,20 @@ def overhead_steps(chip: Chip) -> float:
 
 
 def _overhead(design: Design, baseline: Design) -> str:
-    chip, (bits, baseline_bits) = design.mapping.chip, _bits(design, baseline)
+    chip, windows = design.mapping.chip, (_windows(design), _windows(baseline))
     steps = overhead_steps(chip)
-    speedup, most = speedup_of_windows(bits, baseline_bits, steps), speedup_of_windows(bits, baseline_bits, 0)
+    speedup, most = speedup_of_windows(*windows, steps), speedup_of_windows(*windows, 0)
     return (
         f"{shown(chip.window_overhead.value, 's')}, that is {steps:.3g} timesteps of {shown(chip.timestep.value, 's')} ({chip.window_overhead.standing}): "
-        f"windows alone give {shown(speedup, 'x')}. Without overhead it would be {most:.0f}×."
+        f"windows alone give {shown(speedup, 'x')}. Without overhead it would be {most:.3g}×."
     )
 
 
 def _overhead_of_paper(design: Design, baseline: Design) -> str:
-    bits, baseline_bits = _bits(design, baseline)
-    if speedup_of_windows(bits, baseline_bits, 0) <= RATIO.speedup:
-        return f"{NOT_SAID} With {bits} against {baseline_bits} bits no overhead gives {RATIO.speedup}×."
-    return f"{NOT_SAID} {RATIO.speedup}× comes out at {overhead_for(RATIO.speedup, bits, baseline_bits):.1f} timesteps."
+    windows = _windows(design), _windows(baseline)
+    if speedup_of_windows(*windows, 0) <= RATIO.speedup:
+        return f"{NOT_SAID} With these windows no overhead gives {RATIO.speedup}×."
+    return f"{NOT_SAID} {RATIO.speedup}× comes out at {overhead_for(RATIO.speedup, *windows):.1f} timesteps."
 
 
 def _slices(design: Design, baseline: Design) -> str:
@@ -152,19 +155,27 @@ def _fit_text(chip: Chip) -> str:
     return f"Chip {chip.name} is a fit: {names} were {FIT}. It shows that the ratios can come out, not that they do."
 
 
+def _ratio_of(ours: Windows, theirs: Windows) -> str:
+    """What the curve of windows is."""
+    lengths = [{steps for _, steps in windows} for windows in (theirs, ours)]
+    if all(len(each) == 1 for each in lengths):
+        return " / ".join(f"({steps} + overhead)" for each in lengths for steps in each)
+    return "all windows of the 8-bit design, one after the other, over all of this one, each with the overhead"
+
+
 def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
-    bits, baseline_bits = _bits(*designs[0])
+    ours, theirs = map(_windows, designs[0])
     steps = [0.25 * 1.12**i for i in range(49)]
     curve = {
-        "windows alone": (steps, [speedup_of_windows(bits, baseline_bits, s) for s in steps], plots.DESIGN),
+        "windows alone": (steps, [speedup_of_windows(ours, theirs, s) for s in steps], plots.DESIGN),
         "paper": ([steps[0], steps[-1]], [RATIO.speedup] * 2, plots.PAPER),
     }
     here = {d.mapping.chip.name: (max(overhead_steps(d.mapping.chip), steps[0]), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
     curves = plots.lines(curve, x="window overhead [timesteps]", y="speed-up [×]", log_ticks=(0.25, 0.5, 1, 2, 5, 10, 20, 50))
     rows = tuple((name, x, y) for name, (x, y) in here.items())
     points = ", ".join(f"{name}: {y:.1f} at {x:.3g} timesteps" for name, x, y in rows)
-    caption = f"Curve: (2^{baseline_bits} + overhead) / (2^{bits} + overhead). Points: the chips of this report, whole networks, drain timesteps included."
-    alt = f"Speed-up falls from {2 ** (baseline_bits - bits)} towards 1 as the overhead of a window grows; {points}."
+    caption = f"Curve: {_ratio_of(ours, theirs)}. Points: the chips of this report, whole networks, drain timesteps included."
+    alt = f"Speed-up falls from {speedup_of_windows(ours, theirs, 0):.3g} towards 1 as the overhead of a window grows; {points}."
     columns = (Column("chip"), Column("window overhead [timesteps]"), Column("speed-up", "x"))
     plot = plots.add_points(curves, here)
     return Figure("windows", "The window overhead decides the speed-up", caption, alt, plot, columns, rows, size="wide")

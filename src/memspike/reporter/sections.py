@@ -108,7 +108,10 @@ def _cautions(design: Design) -> dict[str, str]:
     chip = design.mapping.chip
     overhead = f"a window overhead of {overhead_steps(chip):.3g} timesteps, {chip.window_overhead.standing}"
     rests = {amount.name: 100 * shares(chip, design.cost, amount)["assumed"] for amount in (ENERGY, AREA)}
-    savings = {f"{name.capitalize()} saving": f"predicted: {share:.1f} % of the {name} rests on assumed constants" for name, share in rests.items()}
+    savings = {
+        f"{name.capitalize()} saving": f"predicted: {share:.1f} % of the {name} rests on assumed constants, scaling to one node not counted"
+        for name, share in rests.items()
+    }
     return {"Speed-up": f"predicted: rests on {overhead}"} | savings
 
 

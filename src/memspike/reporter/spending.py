@@ -157,7 +157,8 @@ def _standings(design: Design, baseline: Design) -> Figure:
     alt = "; ".join(f"{label}: " + ", ".join(f"{100 * v:.0f} % {s}" for s, v in by.items() if v) for label, by in sums.items()) + "."
     caption = (
         "Primary: read in the source itself. Secondary: read in notes on it. Assumed: nobody measured it. "
-        "Fitted: chosen so that the published ratios come out. A product is as soft as its softest factor."
+        "Fitted: chosen so that the published ratios come out. A product is as soft as its softest factor; "
+        "that a number of another node or pitch was scaled to this chip's is in its source and does not make it softer here."
     )
     plot = plots.bars(list(sums), series, "share", title="share", stacked=True)
     columns = (Column("sum"), *(Column(s, "share") for s in STANDINGS))
