@@ -44,7 +44,7 @@ def main() -> None:
     for row in rows:
         table.add_row(*map(str, row[: len(COLUMNS)]))
     write_text(RESULTS, text.getvalue())
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 def measure(folder: Path, runs: Path, compile: bool, num_images: int) -> Iterator[tuple[object, ...]]:
