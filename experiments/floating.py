@@ -69,7 +69,7 @@ class Floating:
         if program is not None and forward is not None:
             changed = str(int((predictions != forward).sum()))
         right, was_right = (found == self.data.test.labels for found in (predictions, self.predictions))
-        trained = epochs_in(folder) or [{**self._maker(training), "seconds": time.monotonic() - started}]
+        trained = epochs_in(folder) or [{**self._maker(training, is_compiled=False), "seconds": time.monotonic() - started}]
         seconds = sum(float(epoch["seconds"]) for epoch in trained)
         precision, device, made_by = (" and ".join(dict.fromkeys(str(epoch[name]) for epoch in trained)) for name in ("precision", "device", "version"))
         row = Row(
@@ -106,12 +106,12 @@ class Floating:
             model, self.data, name=self.network, bits=bits, recipe=recipe, seed=self.seed, pretrained=state, folder=folder, device=self.device,
             compiled=stage in self.compiled, watcher=watcher,
         )  # fmt: skip
-        watcher.maker = self._maker(training)
+        watcher.maker = self._maker(training, training.compiled)
         return training
 
-    def _maker(self, training: Training) -> dict[str, str]:
-        """What trains here and now."""
-        precision = f"{training.all_notes()['precision']}{', compiled' * training.compiled}"
+    def _maker(self, training: Training, is_compiled: bool) -> dict[str, str]:
+        """What computes here and now."""
+        precision = f"{training.all_notes()['precision']}{', compiled' * is_compiled}"
         return {"precision": precision, "device": _device(self.device), "version": build()}
 
     def digest(self) -> str:
