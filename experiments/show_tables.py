@@ -56,8 +56,10 @@ LINES = (
     ("table4_recipe", "image dithered, range fitted", "the same, image dithered in a fitted range", "#CC79A7"),
     ("table3_both", "Neuron Convergence and Weight Clustering", "both methods of Liu 2018", "#009E73"),
     ("versus_brevitas", versus_brevitas.THEIRS, "Brevitas, learned scales", "#E69F00"),
-    ("table3_both", "direct rounding", "direct rounding", "#D55E00"),
+    ("table3_both", "rounded, least squared error", "untrained, least squared error", "#000000"),
+    ("table3_both", "direct rounding", "untrained, direct rounding", "#D55E00"),
 )
+UNTRAINED = {label: colour for _, _, label, colour in LINES if label.startswith("untrained")}
 
 
 def main() -> None:
@@ -122,15 +124,18 @@ def draw(network: str) -> Path | None:
     # What is lost is spread out: a tenth of the errors is as far as ten times as many.
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
     # What is only rounded may lie far below all else, and would press it together: it is named at the edge.
-    rounded = LINES[-1]
-    every = [value for label, points in found.items() if label != rounded[2] for values in points.values() for value in values]
+    every = [value for label, points in found.items() if label not in UNTRAINED for values in points.values() for value in values]
     bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, *controls.values()))))
     fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
     middle = (98, 97, 96, 95, 94, 92, 90, 88, 86, 84, 82, 80, 75, 70, 60, 30, 10)
     ticks = [tick for tick in (fine if bottom > 98 else middle if top < 98 else coarse) if bottom <= tick <= top]
-    for bit, values in found[rounded[2]].items():
-        if statistics.mean(values) < bottom:
-            axes.annotate(f"\u2193 {statistics.mean(values):.1f} %", (bit, bottom), (0, 4), textcoords="offset points", ha="center", color=rounded[3])
+    for place, (label, colour) in enumerate(UNTRAINED.items()):
+        for bit, values in found[label].items():
+            if statistics.mean(values) < bottom:
+                above = (0, 4 + 12 * (len(UNTRAINED) - 1 - place))
+                white = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+                text = f"\u2193 {statistics.mean(values):.1f} %"
+                axes.annotate(text, (bit, bottom), above, textcoords="offset points", ha="center", color=colour, bbox=white, zorder=5)
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
     axes.set_ylim(bottom, top)
     axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
