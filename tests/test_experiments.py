@@ -1,5 +1,6 @@
 """The tables' bookkeeping: rows that come back as they were written, ways that are given equally many epochs, and a page that shows the rows there are."""
 
+import ast
 import json
 import os
 import subprocess
@@ -9,8 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from memspike.integer import IntType
+from memspike.pixels import PixelCode
 from small_tables import shrink
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -152,6 +157,19 @@ def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
     show = imported("show_tables")
     figures = [path for network in show.TITLES if (path := show.DOCS / "figures" / f"{network}.svg").exists()]
     assert show.PAGE.read_text(encoding="utf-8") == show.page(figures), "python experiments/show_tables.py writes it anew"
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_brevitas_is_shown_the_counts_of_a_program(bits: int) -> None:
+    """Its process has no memspike, so it counts pixels itself; and a teacher sees whole ones."""
+    source = ast.parse((EXPERIMENTS / "peers" / "brevitas_training.py").read_text(encoding="utf-8"))
+    named = {node.name: node for node in source.body if isinstance(node, ast.FunctionDef)}
+    scope: dict[str, Any] = {"torch": torch, "Tensor": torch.Tensor}
+    exec(compile(ast.Module([named["_counted"], named["_whole"]], []), "brevitas_training.py", "exec"), scope)
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    shares = PixelCode().counts(pixels, IntType(bits)) / IntType(bits).max
+    np.testing.assert_allclose(scope["_counted"](torch.from_numpy(pixels), bits), shares, rtol=1e-6)
+    np.testing.assert_allclose(scope["_whole"](torch.from_numpy(pixels)), pixels / 255, rtol=1e-6)
 
 
 def test_designs_are_set_beside_each_other_on_every_chip(
