@@ -165,7 +165,7 @@ def test_brevitas_is_shown_the_counts_of_a_program(bits: int) -> None:
     source = ast.parse((EXPERIMENTS / "peers" / "brevitas_training.py").read_text(encoding="utf-8"))
     named = {node.name: node for node in source.body if isinstance(node, ast.FunctionDef)}
     scope: dict[str, Any] = {"torch": torch, "Tensor": torch.Tensor}
-    exec(compile(ast.Module([named["_counted"], named["_whole"]], []), "brevitas_training.py", "exec"), scope)
+    exec(compile(ast.Module([named["_counted"], named["_whole"]], []), "brevitas_training.py", "exec"), scope)  # noqa: S102 (our own file)
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     shares = PixelCode().counts(pixels, IntType(bits)) / IntType(bits).max
     np.testing.assert_allclose(scope["_counted"](torch.from_numpy(pixels), bits), shares, rtol=1e-6)
