@@ -45,7 +45,7 @@ is always the last. Tables that set ways beside each other take fewer epochs aft
 **Against what.** A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. That control follows no
 teacher, and where a network drops out (AlexNet) it goes on to; signals in counts do not. Won and lost are images that only the quantised, or only the fp32
 network it started from classifies correctly, all seeds together: a difference is uncertain by about the root of their sum. A goal that its mean misses says
-so; "behind" is said wherever a table's subject is not ahead of another way.
+so; "behind" is said wherever a table's subject is behind another way in the mean.
 
 **From where.** The rows are of several builds; each names those of its epochs (older ones that which finished it), and the digest of its program. Rows of
 one seed that were trained at different times may start from floating-point networks that are not the same (`fp32_digest`, in older rows `accuracy_fp32`):

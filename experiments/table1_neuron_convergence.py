@@ -23,7 +23,7 @@ METHODS = [
 ]
 
 TRIED = """A regulariser acts in the first of the further epochs, still in floating point; the others fine-tune in counts. On MNIST at 4 bits no such way
-stands out from another: two networks of one seed disagree on some twenty images, so that what lies between them is uncertain by 0.04 points a seed."""
+stands out from another: each disagrees with fp32 on some twenty images of a seed, so that its loss is uncertain by 0.04 points."""
 AIMS = Aims(subject="Neuron Convergence", tried=TRIED)
 BENCH = Bench("table1_neuron_convergence", "Neuron Convergence alone", METHODS, bits=(5, 4, 3, 2), aims=AIMS, brief=True)
 

@@ -31,9 +31,10 @@ class Case:
     summary: dict[str, Any]
 
 
-def make_case(channels: tuple[int, int, int], chips: tuple[str, ...] = ("predictive", "liu2018")) -> Case:
-    """LeNet with those channels, 4 bits and 8 bits, on each of the chips."""
-    programs = [lenet(bits, channels) for bits in (4, 8)]
+def make_case(channels: tuple[int, int, int], chips: tuple[str, ...] = ("predictive", "liu2018"), image_bits: int = 4) -> Case:
+    """LeNet with those channels, 4 bits (its image of `image_bits`) and 8 bits, on each of the chips."""
+    ours, theirs = (lenet(bits, channels) for bits in (4, 8))
+    programs = [dataclasses.replace(ours, input_type=TensorType((1, 28, 28), IntType(image_bits))), theirs]
     designs = [tuple(_design(program, load_chip(name)) for program in programs) for name in chips]
     network = QuantizedNetwork("lenet", (1, 28, 28), IntType(4), 1 / 15, (), notes(programs[0]))
     return Case(network, designs, summary_of(*designs[0]))  # pyright: ignore[reportArgumentType]
@@ -155,7 +156,7 @@ def _design(program: Program, chip: Chip) -> Design:
     mapping = map_program(program, chip)
     rasters = {mapping.layers[0].op: _raster(program, mapping.layers[0].op)}
     provenance = Provenance("0.1.0", program.digest(), chip.digest(), "spike", chip.neuron.kind, "even", 0)
-    bits = program.input_type.type.bits
+    bits = next(op.type.bits for op in program.ops if isinstance(op, Fire))
     result = Result(np.zeros((4, 10), np.int64), _activity(mapping), provenance, rasters=rasters)
     return Design("4/4 bits" if bits == 4 else "8-bit dynamic fixed point", mapping, result, estimate(mapping, result.activity))
 

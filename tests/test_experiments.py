@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from memspike.ensemble import Ensemble
 from memspike.integer import IntType
 from memspike.pixels import PixelCode
 from small_tables import shrink
@@ -103,6 +104,7 @@ def test_a_row_names_whoever_trained_its_epochs(imported: Any, monkeypatch: pyte
     monkeypatch.setattr("sys.argv", ["table3_both", "--networks", "lenet", "--seeds", "1", "--bits", "4", "--runs", str(tmp_path / "runs")])
     bench.main()
     [direct, fitted, trained] = sorted(rows.read("table3_both"), key=lambda row: row.method == bench.aims.subject)
+    assert direct.program_digest != fitted.program_digest, "scales of least squared error are not those of the largest weight"
     assert direct.fp32_digest == fitted.fp32_digest == trained.fp32_digest != ""
     log = tmp_path / "runs" / "lenet-0" / bench.methods[-1].folder(4) / imported("floating").EPOCHS
     first, second = (json.loads(line) for line in log.read_text().splitlines())
@@ -157,6 +159,21 @@ def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
     show = imported("show_tables")
     figures = [path for network in show.TITLES if (path := show.DOCS / "figures" / f"{network}.svg").exists()]
     assert show.PAGE.read_text(encoding="utf-8") == show.page(figures), "python experiments/show_tables.py writes it anew"
+
+
+def test_what_is_recovered_has_the_jackknifes_error(imported: Any) -> None:
+    """Of a ratio of means over the same chips; what was not lost cannot be recovered."""
+    recovery = imported("real_chips").recovery
+    ideal, before, now = 0.9, np.array([0.5, 0.6, 0.8]), np.array([0.7, 0.8, 0.8])
+
+    def of(accuracies: np.ndarray[Any, Any], chips: range = range(3)) -> Ensemble:
+        return Ensemble(ideal, 100, np.array(chips), accuracies, np.zeros(len(accuracies), int))
+
+    without = [np.delete(now - before, i).mean() / np.delete(ideal - before, i).mean() for i in range(3)]
+    error = np.sqrt(2 / 3 * sum((value - np.mean(without)) ** 2 for value in without))
+    assert recovery(of(now), of(before)) == f"{100 * 0.4 / 0.8:.1f} ± {100 * error:.1f} %" and error > 0.05
+    assert recovery(of(np.append(now, 0.1), range(4)), of(before)) == recovery(of(now), of(before)), "the chips that both have"
+    assert recovery(of(now[:1], range(1)), of(before[:1], range(1))) == "50.0 %" and recovery(of(now), of(np.full(3, ideal))) == "no loss"
 
 
 @pytest.mark.parametrize("bits", range(2, 9))

@@ -16,7 +16,7 @@ from memspike.reporter.evidence import AREA, ENERGY, shares
 from memspike.reporter.items import Figure, Headline, Item, Note, Section, Table
 from memspike.reporter.paper import CITATION, FIT, pixels_said
 from memspike.reporter.placement import placement, spikes
-from reports import Case
+from reports import Case, make_case
 from small_programs import one_conv
 
 
@@ -145,6 +145,22 @@ def test_what_differs_is_computed_from_the_chip(case: Case) -> None:
     assert "Counted in 4 bits like every other signal." in whole["image"]
     fitted = Case(case.network, case.designs[1:], case.summary | _costs_of(case, 1))
     assert said(fitted)["weights in cells"] == "One cell for a magnitude here, one cell in the baseline (7 bits per cell)."
+
+
+@pytest.mark.parametrize(
+    ("image_bits", "says", "paper_says", "curve"),
+    [
+        (4, "windows alone give 10.23×. Without overhead it would be 16×.", "9.8× comes out at 11.3 timesteps.", "(256 + overhead) / (16 + overhead)"),
+        # 576 of LeNet's 642 windows read the image: (642 x 266) / (576 x 266 + 66 x 26).
+        (8, "windows alone give 1.10×. Without overhead it would be 1.11×.", "With these windows no overhead gives 9.8×.", "all windows of the baseline"),
+    ],
+)
+def test_windows_count_by_their_number_and_length(image_bits: int, says: str, paper_says: str, curve: str) -> None:
+    case = make_case((4, 8, 32), ("predictive",), image_bits)
+    made = report(case.network, case.designs, case.summary)
+    [row] = [row for row in table(made, "differences").rows if row[0] == "window overhead"]
+    assert str(row[1]).endswith(says) and str(row[2]).endswith(paper_says)
+    assert figure(made.section("paper").items, "windows").caption.startswith(f"Curve: {curve}")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def age(device: Device, written: Written, seconds: float, rng: Draws) -> Floats:
     g, table, levels = written.landed, written.table, written.levels
     if programming is not None and _relaxes(programming, table):
         missing = np.sqrt(programming.std(table, seconds) ** 2 - programming.std(table, 0.0) ** 2)
-        g = g + missing[levels] * rng.standard_normal(g.shape)  # drawn even where nothing is missing yet, so that what is drawn next is the same at all times
+        if missing.any() or drift is not None:  # a drift draws after it: the same at all times
+            g = g + missing[levels] * rng.standard_normal(g.shape)
     if drift is not None and (seconds > 0 or drift.is_at_once):
         g = drift.change(g, table[levels], seconds, rng)
     g = np.maximum(np.where(written.faults == HEALTHY, g, written.landed), 0.0)

@@ -160,7 +160,7 @@ def _ratio_of(ours: Windows, theirs: Windows) -> str:
     lengths = [{steps for _, steps in windows} for windows in (theirs, ours)]
     if all(len(each) == 1 for each in lengths):
         return " / ".join(f"({steps} + overhead)" for each in lengths for steps in each)
-    return "all windows of the 8-bit design, one after the other, over all of this one, each with the overhead"
+    return "all windows of the baseline, one after the other, over all of the design's, each with the overhead"
 
 
 def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
