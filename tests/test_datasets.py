@@ -9,6 +9,7 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,6 +244,29 @@ def test_grey_palette_and_alpha_images_become_one_or_three_channels(tmp_path: Pa
         buffer = io.BytesIO()
         picture.convert(mode).save(buffer, "TIFF")
         assert decode(buffer.getvalue(), "here").shape == (channels, 5, 4), mode
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF"])
+def test_an_image_that_could_be_read_in_two_ways_is_refused(kind: str) -> None:
+    """Nothing says which of several images is meant, or what a transparent pixel stands before."""
+    pictures = [Image.fromarray(RNG.integers(0, 256, (5, 4, 3)).astype(np.uint8)) for _ in range(3)]
+
+    def saved(picture: Image.Image, **how: Any) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **how)
+        return buffer.getvalue()
+
+    with pytest.raises(DataError, match="here: holds 3 images\n  keep one of them in a file"):
+        decode(saved(pictures[0], save_all=True, append_images=pictures[1:]), "here")
+    glass, opaque = (Image.merge("RGBA", (*pictures[0].split(), Image.new("L", (4, 5), alpha))) for alpha in (0, 255))
+    with pytest.raises(DataError, match="here: has transparent pixels, and nothing says what shines through\n  put it on a background first"):
+        decode(saved(glass), "here")
+    assert decode(saved(opaque), "here").shape == (3, 5, 4)
+    if kind == "PNG":
+        for picture in (pictures[0].convert("L"), pictures[0].convert("P"), pictures[0]):
+            seen = picture.getpixel((0, 0))
+            with pytest.raises(DataError, match="has transparent pixels"):
+                decode(saved(picture, transparency=seen), "here")
 
 
 @pytest.mark.parametrize(
