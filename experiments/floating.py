@@ -1,6 +1,5 @@
 """A network trained in floating point from one seed, and the rows that are made of it; what is half-trained goes on."""
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+import kept
 import numpy as np
 import pyarrow.parquet as parquet
 import torch
@@ -34,14 +34,17 @@ EPOCHS = "epochs.jsonl"  # in the folder of a training, beside its checkpoints
 
 
 class Floating:
-    """One network trained in floating point from one seed, and what is made of it; on a processor through torch.compile where that pays, unless `compile` is
-    false."""
+    """One network trained in floating point from one seed, or kept so in the repository (unless it is to be `anew`), and what is made of it; on a processor
+    through torch.compile where that pays, unless `compile` is false."""
 
-    def __init__(self, network: str, seed: int, data: datasets.Dataset, runs: Path, device: str, compile: bool = True) -> None:
+    def __init__(self, network: str, seed: int, data: datasets.Dataset, runs: Path, device: str, compile: bool = True, anew: bool = False) -> None:
         self.network, self.seed, self.data, self.device = network, seed, data, device
         self.compiled = COMPILED[network] if compile and device == "cpu" else ()
         self.folder = runs / f"{network}-{seed}"
-        training = self.training(RECIPES[network], Bits(), self.folder / "float", None, "float")
+        self.origin = kept.origin(network, seed, data.digest, RECIPES[network])
+        state = None if anew else kept.read(self.origin)
+        self.is_kept = state is not None
+        training = self.training(RECIPES[network], Bits(), self.folder / ("kept" if self.is_kept else "float"), state, "float")
         with self._one_of_many():
             self.net = training.floating()
         self.accuracy = float(training.notes["accuracy_fp32"])
@@ -116,10 +119,13 @@ class Floating:
 
     def digest(self) -> str:
         """Of its weights: rows of one digest started from the same network."""
-        found = hashlib.sha256()
-        for name in sorted(self.state):
-            found.update(name.encode() + self.state[name].detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
+        return kept.digest(self.state)
+
+    def keep(self) -> Path:
+        """Put it into the repository, with what is known of its training."""
+        trained = epochs_in(self.folder / "float")
+        notes = {name: " and ".join(dict.fromkeys(str(epoch[name]) for epoch in trained)) for name in ("precision", "device", "version")}
+        return kept.write(self.state, self.origin, {"data": self.data.name, "accuracy_fp32": self.accuracy, "torch": torch.__version__, **notes})
 
 
 class Watcher:

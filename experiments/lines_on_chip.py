@@ -12,10 +12,10 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from floating import Floating, build, data_of
+from floating import Floating, build
 from rich.console import Console
 from rich.table import Table
-from tables import common_options
+from tables import common_options, floating_of
 
 import memspike as ms
 from memspike.cost import Cost
@@ -36,7 +36,7 @@ def main() -> None:
     common_options(parser)
     parser.add_argument("--images", type=int, default=16)
     asked = parser.parse_args()
-    rows = list(measure(asked.data, asked.runs, asked.compile, asked.images))
+    rows = list(measure(floating_of("lenet", 0, asked), asked.images))
     text, table = io.StringIO(), Table(*(name.replace("_", " ") for name in COLUMNS))
     writer = csv.writer(text, lineterminator="\n")
     for row in ((*COLUMNS, *MADE), *rows):
@@ -47,8 +47,7 @@ def main() -> None:
     Console(width=120).print(table)
 
 
-def measure(folder: Path, runs: Path, compile: bool, num_images: int) -> Iterator[tuple[object, ...]]:
-    floating = Floating("lenet", 0, data_of("lenet", folder), runs, "cpu", compile)
+def measure(floating: Floating, num_images: int) -> Iterator[tuple[object, ...]]:
     chip, pixels = ms.load_chip("predictive"), floating.data.test.images[:num_images]
 
     def cost(network: QuantizedNetwork) -> tuple[Cost, str]:

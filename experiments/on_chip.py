@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from floating import Floating, build, data_of
+from floating import Floating, build
 from methods import DATA, SEEDS, TITLES, Method
 from printed import spread
 from rich.console import Console
 from rich.table import Table
-from tables import common_options
+from tables import common_options, floating_of
 
 import memspike as ms
 from memspike.cost import Cost
@@ -50,7 +50,7 @@ def main() -> None:
             missing = [chip for chip in map(ms.load_chip, CHIPS) if (network, str(seed), chip.digest(), str(asked.images)) not in done]
             if missing:
                 version = build()
-                floating = Floating(network, seed, data_of(network, asked.data), asked.runs, "cpu", asked.compile)
+                floating = floating_of(network, seed, asked)
                 add(measure(floating, *programs(floating), missing, asked.images, version), asked.runs)
     show([row for row in read() if row["num_images"] == str(asked.images)])
 

@@ -49,7 +49,8 @@ so; "behind" is said wherever a table's subject is behind another way in the mea
 
 **From where.** The rows are of several builds; each names those of its epochs (older ones that which finished it), and the digest of its program. Rows of
 one seed that were trained at different times may start from floating-point networks that are not the same (`fp32_digest`, in older rows `accuracy_fp32`):
-differences are taken between rows of one network only."""
+differences are taken between rows of one network only. Networks that take an hour to train [lie here](../experiments/networks), and rows start from them
+([why](decisions/0023-networks-that-are-kept.md))."""
 # What a figure shows: table, method, label, colour; the colours of Okabe and Ito, which the colour-blind can tell apart.
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),

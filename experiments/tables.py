@@ -58,11 +58,14 @@ class Bench:
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """What every command here asks: where the data lie, where checkpoints go, and whether what is trained on a processor goes through torch.compile."""
+    """What every command here asks: where the data lie, where checkpoints go, whether what is trained on a processor goes through torch.compile, and
+    whether networks that lie in the repository are trained all the same."""
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEMSPIKE_DATA", "../shared/data")), help="folder with mnist/ and cifar10/")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go, those of table 4 for all commands")
     without = "train without torch.compile, which takes a C++ compiler; also to use checkpoints that were made so, as on CUDA"
     parser.add_argument("--no-compile", dest="compile", action="store_false", help=without)
+    parser.add_argument("--anew", action="store_true", help="train the floating-point networks too that lie in experiments/networks")
+    parser.set_defaults(device="cpu")
 
 
 def _number(said: str) -> int:
@@ -74,7 +77,7 @@ def _number(said: str) -> int:
 def in_turn(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
     """One training after the other."""
     for (network, seed), ways in wanted.items():
-        floating = _floating(network, seed, asked)
+        floating = floating_of(network, seed, asked)
         for method, bits in ways:
             add(floating.row(table, method, bits)[0], asked.runs)
 
@@ -97,17 +100,18 @@ def at_once(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
 
 
 def _share(network: str, seed: int, epochs: set[int], asked: argparse.Namespace) -> None:
-    floating = _floating(network, seed, asked)
+    floating = floating_of(network, seed, asked)
     for number in sorted(epochs):
         floating.control(number)
 
 
 def _row(table: str, network: str, seed: int, method: Method, bits: int, asked: argparse.Namespace) -> None:
-    add(_floating(network, seed, asked).row(table, method, bits)[0], asked.runs)
+    add(floating_of(network, seed, asked).row(table, method, bits)[0], asked.runs)
 
 
-def _floating(network: str, seed: int, asked: argparse.Namespace) -> "Floating":
-    return Floating(network, seed, data_of(network, asked.data), asked.runs, asked.device, asked.compile)
+def floating_of(network: str, seed: int, asked: argparse.Namespace) -> Floating:
+    """The floating-point network of a seed, as the command line asks for it."""
+    return Floating(network, seed, data_of(network, asked.data), asked.runs, asked.device, asked.compile, asked.anew)
 
 
 def _key(network: str, method: Method, bits: int, seed: int) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from floating import Floating, data_of
+from floating import Floating
 from methods import BRIEF, SEEDS, Method
 from printed import Aims, table_lines
 from rows import Row, add, read
 from safetensors.torch import save_file
-from tables import common_options
+from tables import common_options, floating_of
 
 from memspike.trainer import RECIPES
 from memspike.trainer.loop import STEPS_OF_STATISTICS, Stage
@@ -47,7 +47,7 @@ def main() -> None:
     asked = parser.parse_args()
     for network in () if asked.print else asked.networks:
         for seed in range(asked.seeds or SEEDS[network]):
-            floating = Floating(network, seed, data_of(network, asked.data), asked.runs, "cpu", asked.compile)
+            floating = floating_of(network, seed, asked)
             for bits in asked.bits:
                 done = {row.key for row in read(TABLE)}
                 if (network, str(bits), str(bits), OURS.name, str(seed)) not in done:

@@ -8,10 +8,9 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from floating import Floating, data_of
 from methods import DATA, Method
 from rows import Row
-from tables import common_options
+from tables import common_options, floating_of
 
 import memspike
 from memspike import storage
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     for network in asked.networks:
-        row, program = Floating(network, 0, data_of(network, asked.data), asked.runs, asked.device, asked.compile).row("zoo", Method("default recipe"), 4)
+        row, program = floating_of(network, 0, asked).row("zoo", Method("default recipe"), 4)
         assert program is not None
         keep(row, program)
 
