@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from memspike import files
 from memspike.ensemble import Ensemble
 from memspike.integer import IntType
 from memspike.pixels import PixelCode
+from memspike.trainer import load_model
 from small_tables import shrink
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -114,6 +116,48 @@ def test_a_row_names_whoever_trained_its_epochs(imported: Any, monkeypatch: pyte
     bench.main()
     again = next(row for row in rows.read("table3_both") if row.method == trained.method)
     assert again.version == f"older and {trained.version}" and again.seconds == 100.0 + second["seconds"]
+
+
+def test_rows_start_from_a_network_that_is_kept(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights, predictions and program, and nothing trained in floating point; unless it is asked for, or the recipe is another one."""
+    kept, keep, floating, methods = map(imported, ("kept", "keep", "floating", "methods"))
+    for where in (*shrink(tmp_path), (kept, "NETWORKS", tmp_path / "networks")):
+        monkeypatch.setattr(*where)
+    monkeypatch.setattr("sys.argv", ["keep", "--networks", "lenet", "--seeds", "1", "--runs", str(tmp_path / "runs")])
+    keep.main()
+    keep.main()
+    assert "kept already" in capsys.readouterr().out
+
+    def anyone(runs: str, anew: bool = False) -> Any:
+        return floating.Floating("lenet", 0, floating.load_data(tmp_path, ""), tmp_path / runs, "cpu", anew=anew)
+
+    trained, found = anyone("runs", anew=True), anyone("others")
+    assert found.is_kept and not trained.is_kept and not (tmp_path / "others" / "lenet-0" / "float").exists()
+    assert found.digest() == trained.digest() and found.accuracy == trained.accuracy and (found.predictions == trained.predictions).all()
+    direct = methods.Method("direct rounding", "direct")
+    (one, _), (other, _) = (network.row("again", direct, 4) for network in (trained, found))
+    assert one.program_digest == other.program_digest and one.fp32_digest == other.fp32_digest
+    longer = replace(methods.RECIPES["lenet"], epochs=2)
+    assert kept.read(kept.origin("lenet", 0, found.data.digest, longer)) is None and "of another recipe" in capsys.readouterr().err
+    assert kept.read(kept.origin("lenet", 0, found.data.digest, replace(longer, epochs=1, finetune_epochs=7))) is not None, "what comes later does not matter"
+
+
+def test_kept_networks_are_those_of_their_rows(imported: Any) -> None:
+    """Whole, of today's recipe, and the rows that name them have their accuracy."""
+    kept, rows, methods, show = map(imported, ("kept", "rows", "methods", "show_tables"))
+    every = [row for table in (*show.TABLES, "versus_brevitas") for row in rows.read(table)]
+    paths = sorted(kept.NETWORKS.glob("*.safetensors"))
+    assert paths, "experiments/networks holds some"
+    for path in paths:
+        metadata, arrays = files.read_tensors(path)
+        origin, notes = json.loads(metadata["origin"]), json.loads(metadata["notes"])
+        assert path.name == f"{origin['network']}-{origin['seed']}.safetensors"
+        assert origin == kept.origin(origin["network"], origin["seed"], origin["data_digest"], methods.RECIPES[origin["network"]])
+        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        assert kept.digest(state) == notes["digest"] and load_model(origin["network"], 1 if origin["network"] == "lenet" else 3, 10, 0).load_state_dict(state)
+        mine = [row for row in every if row.fp32_digest == notes["digest"]]
+        assert mine, "a network is kept for its rows"
+        assert all(abs(row.accuracy_fp32 - notes["accuracy_fp32"]) < 0.002 for row in mine), "up to how a processor rounds"
 
 
 def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
