@@ -236,6 +236,8 @@ def test_a_measured_table_is_used_whole_or_by_its_nearest_conductances():
     assert np.array_equal(level_conductances(cell, 4), table)
     assert np.array_equal(level_conductances(cell, 2), np.array(table)[[0, 3, 4]])
     assert np.array_equal(level_conductances(cell, 3), np.array(table)[[0, 2, 3, 4]])
+    close = (2.7846372007420796e-05, 9.999999999999999e-05, 1e-4)  # the last even step rounds to the second of these
+    assert level_conductances(replace(cell, g_min=number(close[0], "S"), g_max=number(close[-1], "S"), conductances=close, levels=3), 1)[-1] == close[-1]
     with pytest.raises(ChipError, match="has 5 measured levels; levels 0 to 7 are wanted"):
         level_conductances(cell, 7)
     noisy = replace(cell, programming=measured([1e-7 * (level + 1) for level in range(5)]))

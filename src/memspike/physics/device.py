@@ -57,6 +57,7 @@ def level_conductances(device: Device, max_level: int) -> Floats:
     if spare == 0:
         return table
     nearest = np.abs(table[:, None] - even).argmin(axis=0)
+    nearest[-1] = len(table) - 1  # g_max itself, which the last even step may miss by a rounding
     ascending = order + np.maximum.accumulate(nearest - order)  # a level that is taken gives way to the next one,
     return table[np.minimum(ascending, spare + order)]  # and those above leave room for the rest
 
