@@ -258,11 +258,15 @@ def test_an_image_that_could_be_read_in_two_ways_is_refused(kind: str) -> None:
 
     with pytest.raises(DataError, match="here: holds 3 images\n  keep one of them in a file"):
         decode(saved(pictures[0], save_all=True, append_images=pictures[1:]), "here")
-    glass, opaque = (Image.merge("RGBA", (*pictures[0].split(), Image.new("L", (4, 5), alpha))) for alpha in (0, 255))
+    opaque = Image.merge("RGBA", (*pictures[0].split(), Image.new("L", (4, 5), 255)))
+    glass = opaque.copy()
+    glass.putpixel((0, 0), (1, 2, 3, 0))
     with pytest.raises(DataError, match="here: has transparent pixels, and nothing says what shines through\n  put it on a background first"):
         decode(saved(glass), "here")
     assert decode(saved(opaque), "here").shape == (3, 5, 4)
     if kind == "PNG":
+        with pytest.raises(DataError, match="has transparent pixels"):
+            decode(saved(glass.convert("LA")), "here")
         for picture in (pictures[0].convert("L"), pictures[0].convert("P"), pictures[0]):
             seen = picture.getpixel((0, 0))
             with pytest.raises(DataError, match="has transparent pixels"):

@@ -25,7 +25,7 @@ def decode(data: Any, where: str) -> NDArray[np.uint8]:
                 raise DataError(f"is an image of mode {image.mode}, with more than 8 bits per pixel", where=where, cure="convert it to 8 bits")
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"holds {frames} images", where=where, cure="keep one of them in a file")
-            if image.has_transparency_data and _alpha(image).getextrema()[0] != 255:
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
                 raise DataError("has transparent pixels, and nothing says what shines through", where=where, cure="put it on a background first")
             grey = image.mode in ("L", "1", "LA", "La")
             wanted = "L" if grey else "RGB"
@@ -37,11 +37,6 @@ def decode(data: Any, where: str) -> NDArray[np.uint8]:
         why = first_line(error).partition(" <")[0] or type(error).__name__  # Pillow names the buffer in memory
         raise DataError(f"is no image that can be decoded: {why}", where=where, cure=known) from error
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
-
-
-def _alpha(image: Image.Image) -> Image.Image:
-    last = image.getbands()[-1]
-    return image.getchannel(last) if last in "Aa" else image.convert("RGBA").getchannel("A")
 
 
 def stacked(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
