@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from methods import DATA, Method
 from numpy.typing import NDArray
-from rows import Row
+from rows import Row, control
 
 from memspike import datasets, storage
 from memspike.chip import Chip
@@ -83,9 +83,11 @@ class Floating:
         return row, program
 
     def control(self, epochs: int) -> float:
-        """Accuracy in floating point after as many further epochs, at the rates of fine-tuning."""
+        """Accuracy in floating point after as many further epochs, at the rates of fine-tuning: of a row that has it, else trained."""
         if epochs == 0:
             return self.accuracy
+        if (known := control(self.network, self.digest(), epochs)) is not None:
+            return known
         recipe = replace(RECIPES[self.network], finetune_epochs=epochs, regularizer="none")
         training = self.training(recipe, Bits(), self.folder / f"control-{epochs}", self.state, "float")
         with self._one_of_many():

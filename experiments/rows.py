@@ -57,6 +57,13 @@ def read(table: str) -> list[Row]:
         return [Row(**{name: kinds[name](value) for name, value in line.items()}) for line in csv.DictReader(file)]
 
 
+def control(network: str, fp32_digest: str, epochs: int) -> float | None:
+    """What further `epochs` made of that floating-point network, if a row of any table knows."""
+    known = (row for path in sorted(RESULTS.glob("table*.csv")) for row in read(path.stem))
+    of_it = (row for row in known if (row.network, row.fp32_digest, row.epochs) == (network, fp32_digest, epochs))
+    return next((row.accuracy_fp32_control for row in of_it), None)
+
+
 def write(table: str, rows: Iterable[Row]) -> None:
     """All rows of a table, in an order that does not depend on when they were finished; whole or not at all."""
     text = io.StringIO()

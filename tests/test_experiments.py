@@ -120,7 +120,7 @@ def test_a_row_names_whoever_trained_its_epochs(imported: Any, monkeypatch: pyte
 
 def test_rows_start_from_a_network_that_is_kept(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same weights, predictions and program, and nothing trained in floating point; unless it is asked for, or the recipe is another one."""
-    kept, keep, floating, methods = map(imported, ("kept", "keep", "floating", "methods"))
+    kept, keep, floating, methods, rows = map(imported, ("kept", "keep", "floating", "methods", "rows"))
     for where in (*shrink(tmp_path), (kept, "NETWORKS", tmp_path / "networks")):
         monkeypatch.setattr(*where)
     monkeypatch.setattr("sys.argv", ["keep", "--networks", "lenet", "--seeds", "1", "--runs", str(tmp_path / "runs")])
@@ -140,6 +140,9 @@ def test_rows_start_from_a_network_that_is_kept(imported: Any, monkeypatch: pyte
     direct = methods.Method("direct rounding", "direct")
     (one, _), (other, _) = (network.row("again", direct, 4) for network in (trained, found))
     assert one.program_digest == other.program_digest and one.fp32_digest == other.fp32_digest
+    rows.add(replace(other, table="table9", epochs=7, accuracy_fp32_control=0.25), tmp_path)
+    assert found.control(7) == 0.25 and not (tmp_path / "others" / "lenet-0" / "control-7").exists(), "a row has what seven more epochs bring"
+    assert rows.control("lenet", found.digest(), 8) is rows.control("lenet", "", 7) is rows.control("resnet20", found.digest(), 7) is None
     longer = replace(methods.RECIPES["lenet"], epochs=2)
     assert kept.read(kept.origin("lenet", 0, found.data.digest, longer)) is None and "of another recipe" in capsys.readouterr().err
     assert kept.read(kept.origin("lenet", 0, found.data.digest, replace(longer, epochs=1, finetune_epochs=7))) is not None, "what comes later does not matter"
