@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from memspike import __version__, cli
 from memspike.program import Program
-from memspike.storage import load
+from memspike.storage import load, load_chip
 
 SHORT = ["--epochs", "3", "--convergence-epochs", "1", "--finetune-epochs", "2"]
 Done = subprocess.CompletedProcess[str]
@@ -91,6 +92,7 @@ def test_what_says_nothing_here_is_refused(files: Path, here: Callable[..., Done
     """An option that a mapping, integers or a layout without faults would pass over in silence."""
     program, mapping = str(files / "program.safetensors"), str(files / "mapping.safetensors")
     images, labels = np.zeros((11, 28, 28), np.uint8), np.arange(11)
+    assert here("map", program, "--spare-columns", "12", "--out", str(files / "spread.safetensors")).returncode == 0
     np.savez(files / "eleven.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     for words, says in (
         (["simulate", mapping, "--chip", "liu2018"], "is mapped onto predictive already"),
@@ -104,6 +106,9 @@ def test_what_says_nothing_here_is_refused(files: Path, here: Callable[..., Done
         (["train", "--out", "x.safetensors", "--weights", "w.safetensors", "--epochs", "5"], "--epochs is for training in floating point"),
         (["map", program, "--out", "again.safetensors", "--copies", "conv1.sum=2", "--copies", "conv1.sum=3"], "--copies is given twice for conv1.sum"),
         (["estimate", mapping, str(files / "ideal.npz")], "the simulation is of fidelity ideal"),
+        (["simulate", program, "--fidelity", "spike", "--raster", "conv1"], "--raster keeps spikes in the file of --save"),
+        (["simulate", program, "--raster", "conv1", "--save", "x.npz"], "fidelity ideal computes integers add --fidelity spike"),
+        (["estimate", str(files / "spread.safetensors"), str(files / "spike.npz")], "the simulation is of another mapping of the same program"),
         (["show", mapping, "--notes"], "only networks and programs have notes"),
     ):
         done = here(*words)
@@ -163,6 +168,8 @@ def test_an_interruption_while_it_loads_is_no_traceback(monkeypatch: pytest.Monk
 
 def test_show_and_report_say_what_a_file_is_instead(files: Path, here: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"memspike report": 1}')
+    (tmp_path / "result.json").write_text("{}")
+    assert "is no thing that memspike can load" in here("show", "result.json").stderr
     assert "is a report" in here("show", "report.json").stderr
     assert "is a checkpoint of a training" in here("show", str(files / "net.safetensors.training" / "float.safetensors")).stderr
     (tmp_path / "report.json").write_text("")
@@ -177,6 +184,10 @@ def test_show_says_where_the_numbers_of_a_chip_and_of_cells_are_from(files: Path
     assert here("show", str(folder / "devices" / "wan2022-hfox.toml")).stdout == shown
     shown = here("show", "predictive").stdout
     assert "window_overhead" in shown and "assumed" in shown and "crossbar.device.g_min" in shown
+    chip = load_chip("predictive")
+    for name, value in (("crossbar.rows", 32), ("neuron.max_spikes_per_timestep", 1), ("partial_sums", "analog"), ("max_stacked_tiles", 64)):
+        assert re.search(rf"(?m)^ {name} +{value} *$", shown), name
+    assert all(note in shown for note in chip.notes)
     assert json.loads(here("show", str(files / "program.safetensors"), "--notes").stdout)["seed"] == 0
     assert here("show", "nowhere.toml").returncode == 3
 

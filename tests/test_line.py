@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from importlib import resources
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def test_a_chip_that_is_too_small_is_refused_before_the_training(tmp_path: Path)
     assert not (tmp_path / "run" / "training").exists()
 
 
+def test_a_chip_that_is_too_small_for_the_8_bit_design_is_refused_before_the_training(tmp_path: Path) -> None:
+    text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
+    (tmp_path / "small.toml").write_text(re.sub("columns = 32", "columns = 8", text.replace("bits_per_cell = 4", "bits_per_cell = 1")))
+    with pytest.raises(MappingError, match="the 8-bit design, which every run is set beside, does not fit: .*\n  take a chip with more columns"):
+        line.run(line.Order(chip=str(tmp_path / "small.toml")), tmp_path / "run", Silence())
+    assert not (tmp_path / "run" / "training").exists()
+
+
+def test_a_chip_whose_spikes_no_raster_can_hold_walks_the_line_without_one(tmp_path: Path) -> None:
+    text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
+    (tmp_path / "fast.toml").write_text(text.replace("max_spikes_per_timestep = 1", "max_spikes_per_timestep = 128"))
+    order = line.Order(chip=str(tmp_path / "fast.toml"), also=(), changes=SHORT, cost_images=2, check_images=5)
+    run = line.run(order, tmp_path / "run", Silence())
+    assert run.summary["checks"]["spike_equals_program"] and "carries no rasters" in run.report.to_json()
+
+
 def test_chips_that_the_report_cannot_tell_apart_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     text = (resources.files("memspike") / "chips" / "predictive.toml").read_text()
     (tmp_path / "twin.toml").write_text(text.replace("rows = 32", "rows = 16"))
@@ -150,18 +167,25 @@ def test_a_range_is_fitted_to_the_training_images_at_the_bits_of_the_image() -> 
     assert line.order_as_command(order) == "memspike run --image-bits 2 --dither 2 --image-range fit"
 
 
-def test_the_command_in_the_provenance_gives_the_order_again() -> None:
+@pytest.mark.parametrize(
+    "order",
+    [
+        line.Order(
+            model="lenet", data="images.npz", activation_bits=3, image_bits=3, dither=4, image_lines=5, image_range=(39, 220),
+            layer_bits=(("fc*", 5, None), ("conv1", None, 2)), grid="liu2018",
+            mean=(0.5,), std=(0.25,), method="liu2018", changes={"epochs": 2, "learning_rate": 0.01},
+            chip="liu2018", also=("predictive",), partial_sums="digital", encoder="random", cost_images=3,
+            check_images=9, seed=7,
+        ),
+        line.Order(weights="my net's.safetensors", changes={"flip": False}, cells="wan2022-hfox", time=1.23456789e7 / 3, hardening_epochs=2, compiled=True),
+        line.Order(changes={"flip": True}, image_range=None, cells="my cells.toml", time=3e22, also=("a b.toml", "$HOME.toml")),
+    ],
+)  # fmt: skip
+def test_the_command_in_the_provenance_gives_the_order_again(order: line.Order) -> None:
     from typer.testing import CliRunner
 
     from memspike import cli
 
-    order = line.Order(
-        model="lenet", data="images.npz", activation_bits=3, image_bits=3, dither=4, image_lines=5, image_range=(39, 220),
-        layer_bits=(("fc*", 5, None), ("conv1", None, 2)), grid="liu2018",
-        mean=(0.5,), std=(0.25,), method="liu2018", changes={"epochs": 2, "learning_rate": 0.01},
-        chip="liu2018", also=("predictive",), partial_sums="digital", encoder="random", cost_images=3,
-        check_images=9, seed=7,
-    )  # fmt: skip
     seen: list[line.Order] = []
 
     def catch(order: line.Order, *_: object) -> None:
@@ -170,5 +194,5 @@ def test_the_command_in_the_provenance_gives_the_order_again() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line, "run", catch)
-        CliRunner().invoke(cli.app, line.order_as_command(order).split()[1:])
+        CliRunner().invoke(cli.app, shlex.split(line.order_as_command(order))[1:])
     assert seen == [order]

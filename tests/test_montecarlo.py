@@ -275,6 +275,16 @@ def test_a_measured_fault_map_is_an_imperfection_like_any_other(program, tmp_pat
     assert told(*with_map, "--only", "stuck")["imperfections"] == ["stuck"]
     for options in (["--only", "programming"], ["--without", "stuck"]):
         assert told(*with_map, *options) == told(*options)
+    refused = CliRunner().invoke(app, ["simulate", *program, "--fidelity", "analog", *with_map, "--stuck-high", "5%"])
+    assert "--stuck-high draws stuck cells, and a measured map says which are stuck (--faults)" in str(refused.exception)
+    around = str(tmp_path / "around.safetensors")
+    assert CliRunner().invoke(app, ["map", program[0], *with_map, "--out", around]).exit_code == 0
+    asked = ["-q", "simulate", around, *program[1:], "--fidelity", "analog", "--json"]
+    plain = ["-q", "simulate", *program, "--json"]
+    perfect, meant = (json.loads(CliRunner().invoke(app, words).stdout) for words in ([*asked, "--without", "stuck", "--without", "wires"], plain))
+    assert perfect["imperfections"] == [] and perfect["accuracy"] == meant["accuracy"]
+    refused = CliRunner().invoke(app, [*asked, "--stuck-low", "5%"])
+    assert "a measured map says which are stuck (the mapping)" in str(refused.exception)
 
 
 def test_a_single_chip_says_where_its_laws_are_taken_further_than_measured(program):
@@ -374,3 +384,11 @@ def test_a_mapping_is_simulated_as_it_is(program, tmp_path):
     assert mapped.exit_code == 0 and mapped.stdout == made.stdout
     refused = CliRunner().invoke(app, ["-q", "simulate", path, *program[1:], "--fidelity", "analog", "--chips", "2", "--out", str(tmp_path / "x")])
     assert "--chips makes mappings of its own" in str(refused.exception) and not Path(tmp_path / "x").exists()
+
+
+def test_one_case_of_a_lab_is_one_design():
+    lab = Lab(DESIGN, IMAGES, LABELS)
+    lab.ensemble(replace(DESIGN), [0])
+    with pytest.raises(MemspikeError, match="'whole' is this lab's own design, and another one is given\n  name its case"):
+        lab.ensemble(DESIGN.without("programming"), [0])
+    assert lab.ensemble(DESIGN.without("programming"), [0], "without programming").chips.tolist() == [0]

@@ -25,6 +25,7 @@ from memspike.program import Program
 from memspike.result import Activity, Provenance, Result
 from memspike.storage import forms
 from random_programs import random_program
+from small_programs import one_conv
 
 
 def a_program(seed: int = 3) -> Program:
@@ -218,7 +219,7 @@ def test_the_seal_says_what_is_wrong(tmp_path: Path) -> None:
 def test_another_programs_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     safetensors.numpy.save_file({"x": np.zeros(2)}, path, {"format": "pt"})
-    with pytest.raises(FileRefused, match="is no file that memspike wrote"):
+    with pytest.raises(FileRefused, match="is no thing that memspike can load"):
         storage.load(path)
 
 
@@ -309,10 +310,10 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     for name, data in {"a.txt": b"hello", "b.json": b'{"x": 1}', "c.json": b'{"memspike": "poem"}', "d.bin": bytes(range(256)), "e.json": b"{,"}.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(FileRefused, match="is no file that memspike wrote|is not well formed"):
+        with pytest.raises(FileRefused, match="is no thing that memspike can load|is not well formed"):
             storage.load(tmp_path / name)
     np.savez(tmp_path / "f.npz", x=np.zeros(3))
-    with pytest.raises(FileRefused, match="is no file that memspike wrote"):
+    with pytest.raises(FileRefused, match="is no thing that memspike can load"):
         storage.load(tmp_path / "f.npz")
     with pytest.raises(FileRefused, match="cannot be read: no such file or directory"):
         storage.load(tmp_path / "nothing")
@@ -526,3 +527,11 @@ def test_a_file_longer_than_its_limit_is_not_read(tmp_path: Path) -> None:
     assert read_bytes(path, 5) == b"12345"
     with pytest.raises(FileRefused, match="is longer than 4 bytes"):
         read_bytes(path, 4)
+
+
+def test_a_layer_may_be_called_like_the_tables_of_a_mapping(tmp_path: Path) -> None:
+    program = one_conv(1, 2, 3, 4)
+    ops = tuple(replace(op, out=op.out.replace("conv", "tiles"), inputs=tuple(name.replace("conv", "tiles") for name in op.inputs)) for op in program.ops)
+    mapping = mapper.map(replace(program, ops=ops), small_chip(16, 16, bits_per_cell=3))
+    found = storage.load(storage.save(mapping, tmp_path / "mapping.safetensors"), Mapping)
+    assert str(found.program) == str(mapping.program) and np.array_equal(found.weights("tiles.sum"), mapping.weights("tiles.sum"))

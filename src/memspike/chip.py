@@ -175,6 +175,11 @@ class NeuronCircuit:
         if self.saturation is not None and self.saturation.value < 1:
             raise ChipError(f"a neuron that saturates at {self.saturation.value:g} thresholds never fires; expected 1 or more", where="neuron")
 
+    @property
+    def acting(self) -> "NeuronCircuit":
+        """The same circuit without imperfections of zero, which change nothing."""
+        return replace(self, **{name: None for name in ("threshold_mismatch", "offset", "leak", "reset_error") if (q := getattr(self, name)) and not q.value})
+
 
 @dataclass(frozen=True, slots=True)
 class Component:
@@ -264,7 +269,7 @@ class Chip:
 
     def imperfections(self, *, has_map: bool = False) -> tuple[str, ...]:
         """Which imperfections the chip has; with a measured map of its stuck cells (`has_map`), "stuck" is one whatever its device says."""
-        device, neuron = self.crossbar.device, self.neuron
+        device, neuron = self.crossbar.device, self.neuron.acting
         found = {name: getattr(device, name) is not None for name in _OF_CELLS}
         found["wires"] = self.crossbar.wire_resistance.value > 0
         found["neuron"] = neuron != NeuronCircuit(neuron.kind, neuron.max_spikes_per_timestep)

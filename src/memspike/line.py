@@ -2,8 +2,9 @@
 
 import json
 import platform
+import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ from memspike.integer import Integers, IntType
 from memspike.mapper import map as map_program
 from memspike.network import Grid, QuantizedNetwork
 from memspike.pixels import PixelCode
-from memspike.program import Program, fired_by
+from memspike.program import Program
 from memspike.reporter import Design, Report, report
 from memspike.reporter.evidence import Ratio
 from memspike.result import Encoder
@@ -110,9 +111,7 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     listener.phase(f"data {order.data}")
     data = datasets.load(order.data)
     training = start_training(order, data, out / "training", listener)
-    untrained = training.rehearsal()
-    for chip in chips:  # one that the network does not fit is refused before hours of training
-        map_program(program_for(untrained, chip), chip)
+    _rehearse(training, chips)
     trained = _train(order, training, listener)
     listener.phase("compile")
     programs = {name: program_for(getattr(trained, name), chips[0]) for name in ("network", "direct", "baseline")}
@@ -129,6 +128,18 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     write_text(out / "report.html", page.html())
     write_text(out / "result.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return Run(summary, page, trained.network, programs["network"])
+
+
+def _rehearse(training: Any, chips: Sequence[Chip]) -> None:
+    """Refuse a chip that one of the two networks does not fit before hours of training."""
+    ours, theirs = training.rehearsal()
+    for chip in chips:
+        map_program(program_for(ours, chip), chip)
+        try:
+            map_program(program_for(theirs, chip), chip)
+        except MemspikeError as error:
+            what = f"the 8-bit design, which every run is set beside, does not fit: {error.what}"
+            raise type(error)(what, where=error.where, cure="take a chip with more columns or more bits per cell") from error
 
 
 def _chips(order: Order) -> list[Chip]:
@@ -269,12 +280,12 @@ class _Walker:
 
     def _design(self, label: str, program: Program, chip: Chip) -> Design:
         """The program on the chip, its real activity spike by spike, and what that costs."""
-        from memspike.simulator import simulate
+        from memspike.simulator import can_keep_raster, simulate
 
         self.listener.phase(f"cost on chip {chip.name}: {label}")
         mapping = map_program(program, chip)
         images = program.count_pixels(self.data.test.images[: self.order.cost_images])
-        shown = tuple(plan.op for plan in mapping.layers if fired_by(program, plan.op))[:1]
+        shown = tuple(plan.op for plan in mapping.layers if can_keep_raster(mapping, plan.op))[:1]
         progress = self._progress(f"spike, {label}")
         result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)
         return Design(label, mapping, result, estimate(mapping, result))
@@ -316,25 +327,33 @@ def _versions() -> dict[str, str]:
 
 
 def order_as_command(order: Order) -> str:
-    """The command line that gives this order."""
-    words = ["memspike run"]
+    """The command line that gives this order, as a shell reads it."""
+    words = ["memspike", "run"]
     for name, value in asdict(order).items():
         if value == getattr(Order(), name):
             continue
         if name == "layer_bits":
-            words += [f"--layer-bits {pattern}={a or ''}/{w or ''}" for pattern, a, w in value]
+            words += [word for pattern, a, w in value for word in ("--layer-bits", f"{pattern}={a or ''}/{w or ''}")]
         elif name == "changes":
-            words += [f"--{key.replace('_', '-')} {change}" for key, change in value.items()]
+            words += [word for key, change in value.items() for word in _option(key, change)]
         elif name == "cells":
-            words.append(f"--for-cells {value}")
+            words += ["--for-cells", value]
         elif name == "time":
-            words.append(f"--for-time {value:g}s")
+            words += ["--for-time", f"{value:.17g}s"]
         elif name == "also":
-            words += [f"--also {chip}" for chip in value]
+            words += [word for chip in value for word in ("--also", chip)]
         elif name == "image_range":
-            words.append(f"--image-range {'fit' if value is None else '-'.join(map(str, value))}")
+            words += ["--image-range", "fit" if value is None else "-".join(map(str, value))]
         elif name in ("mean", "std"):
-            words.append(f"--{name} {','.join(map(str, value))}")
+            words += [f"--{name}", ",".join(map(str, value))]
+        elif name == "compiled":
+            words.append("--compile")
         else:
-            words.append(f"--{name.replace('_', '-')} {value}")
-    return " ".join(words)
+            words += _option(name, value)
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """An option's words; that of a boolean has a name for each answer."""
+    option = name.replace("_", "-")
+    return [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -123,6 +123,8 @@ class Mapping:
         if self.faults is not None and self.faults.cells.shape != wanted:
             what = f"a fault map of {list(self.faults.cells.shape)} cells; the mapping has {list(wanted)} (crossbars, rows, columns)"
             raise MappingError(what, where=self.faults.source)
+        if self.faults is None and any(tile.targets is not None for tile in self.tiles):
+            raise MappingError("cells are written so as to make up for faults, and no faults are named", cure="mapping.without_faults() drops both")
 
     def __repr__(self) -> str:
         return f"<Mapping of {self.program.name} on chip {self.chip.name}: {self.num_crossbars} crossbars, {self.utilization:.1%} of their cells hold a weight>"
@@ -138,6 +140,10 @@ class Mapping:
         held = sum(tile.levels.size for tile in self.tiles)
         crossbars = sum(self.crossbars_of(plan.op) for plan in self.layers)
         return held / (crossbars * self.chip.crossbar.rows * self.chip.crossbar.columns) if crossbars else 0.0
+
+    def without_faults(self) -> "Mapping":
+        """The same places on a chip of which no stuck cell is known: every cell is written to its own level."""
+        return replace(self, tiles=tuple(replace(tile, targets=None) for tile in self.tiles), faults=None)
 
     def plan(self, op: str) -> LayerPlan:
         """How the op named `op` runs; raises MappingError when it has no weights."""
@@ -177,6 +183,16 @@ class Mapping:
             cells[rows] += tile.levels.shape[1]
             levels[rows] += tile.levels.sum(axis=1, dtype=np.int64)
         return loads
+
+    @cached_property
+    def loads(self) -> str:
+        """SHA-256 of what the chip has to do for a spike, row by row: mappings of a program that share it do the same for the same images."""
+        found = hashlib.sha256()
+        for plan in self.layers:
+            found.update(f"{plan.op}: {plan.column_tiles}\n".encode())
+            for load in self.row_loads(plan.op):
+                found.update(load.tobytes())
+        return found.hexdigest()
 
     def tiles_of(self, op: str) -> Iterator[Tile]:
         return (tile for tile in self.tiles if tile.op == op)

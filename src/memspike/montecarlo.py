@@ -71,7 +71,7 @@ class Design:
     @property
     def is_alike(self) -> bool:
         """Whether every chip is the same: wires and heat do not differ, nor does a measured map of stuck cells, a leak or a saturation."""
-        neuron = self.chip.neuron
+        neuron = self.chip.neuron.acting
         is_drawn = any((neuron.threshold_mismatch, neuron.offset, neuron.reset_error))
         alike = {"wires", "temperature", *["stuck"] * (self.faults is not None), *["neuron"] * (not is_drawn)}
         return alike.issuperset(self.imperfections())
@@ -116,9 +116,11 @@ class Lab:
         self.ideal, self._ideal = ideal.accuracy(labels), ideal.predictions
 
     def ensemble(self, design: Design, chips: Sequence[int], case: str = WHOLE) -> Ensemble:
-        """The chips with these numbers; `case` names the design among those of this lab."""
+        """The chips with these numbers; `case` names the design among those of this lab: the lab's own is WHOLE, any other has a name of its own."""
         if not chips:
             raise SimulationError("no chip is asked for; expected at least one")
+        if case == WHOLE and design.describe() != self.design.describe():
+            raise SimulationError(f"the case {WHOLE!r} is this lab's own design, and another one is given", cure="name its case, as in case='only drift'")
         for done, number in enumerate(chips, start=1):
             if (case, number) in self._rows:
                 continue
@@ -173,7 +175,7 @@ def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: 
     ways, together = dict[str, Way](), None
 
     def case(changed: Design, name: str, is_whole: bool = False) -> Ensemble:
-        return lab.ensemble(changed, detail, WHOLE if is_whole else name)
+        return lab.ensemble(design, detail) if is_whole else lab.ensemble(changed, detail, name)
 
     if detail:
         together = case(design, WHOLE, True)
@@ -182,7 +184,7 @@ def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: 
         alone = {name: case(design.only(name), f"only {name}", len(names) == 1) for name in names}
         without = {name: case(design.without(name), f"without {name}") for name in names if len(names) > 1}
         layers = {op: case(replace(design, layers=(op,)), f"layer {op}", len(ops) == 1) for op in ops if names}
-        ways = {name: Way(case(way, name, way == design), _rms(cells(way, shown))) for name, way in _ways(design)}
+        ways = {name: Way(case(way, name, way.describe() == design.describe()), _rms(cells(way, shown))) for name, way in _ways(design)}
     return Study(
         design.program.name, chip, design.imperfections(), design.is_alike, design.time, whole, together, over_time, alone, without, layers, ways, shown,
         cells(design, shown),

@@ -37,7 +37,8 @@ class Activity:
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Everything that decides a result: version, digests of program and chip, fidelity, neuron, encoder, seed; for fidelity "analog" the seed is the
-    chip's number, `time` [s] is how long after writing it is read, `faults` the digest of its fault map, `layers` which ops are imperfect (None: all)."""
+    chip's number, `time` [s] is how long after writing it is read, `faults` the digest of its fault map, `layers` which ops are imperfect (None: all).
+    `loads` is the digest of what its mapping has a spike do, which decides the activity alone."""
 
     version: str
     program: str
@@ -49,6 +50,7 @@ class Provenance:
     time: float = 0.0
     faults: str = ""
     layers: tuple[str, ...] | None = None
+    loads: str = ""
 
     def digest(self) -> str:
         return hashlib.sha256(repr(self).encode()).hexdigest()

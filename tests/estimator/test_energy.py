@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from chips import test_chip
@@ -9,6 +10,7 @@ from memspike.errors import CostError
 from memspike.estimator import estimate
 from memspike.estimator.energy import cell_read_energies
 from memspike.mapper import map
+from memspike.simulator import simulate
 from small_programs import small_network, some_activity
 
 CHIP = test_chip(8, 8, bits_per_cell=3)  # 1 pJ per action, 1 uW per instance, cells 1 to 100 uS at 0.1 V for 10 ns
@@ -41,6 +43,20 @@ def test_all_levels_of_a_cell_read_once_cost_its_highest_conductance():
     for max_level in (1, 7, 127):
         each = cell_read_energies(CHIP, max_level)
         assert each["read"] + max_level * each["read_levels"] == pytest.approx(0.1**2 * 100e-6 * 10e-9)
+
+
+def test_what_another_mapping_did_is_refused_and_more_copies_are_not():
+    """A spike drives as many crossbars, and reads as many cells of as high levels, as its mapping has."""
+    chip = test_chip(8, 12, bits_per_cell=3)
+    plain, images = map(small_network(), chip), np.random.default_rng(0).integers(0, 16, (3, 2, 8, 8))
+    result = simulate(plain, images, fidelity="spike")
+    assert estimate(map(small_network(), chip, copies={"conv.sum": 2}), result).throughput > 0
+    spread = map(small_network(), chip, spare_columns=5)
+    with pytest.raises(CostError, match="of another mapping of the same program"):
+        estimate(spread, result)
+    ours, theirs = (simulate(mapping, images, fidelity="spike").activity.counts for mapping in (plain, spread))
+    differ = {(component, action) for op, component, action in ours if ours[op, component, action] != theirs[op, component, action]}
+    assert differ == {("row_driver", "spike")}, "each row of the same cells is driven in more crossbars"
 
 
 def test_every_instance_leaks_for_the_time_between_two_images():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from memspike.compiler import compile
 from memspike.compiler.thresholds import RealLayer, fire, scores
+from memspike.errors import ProgramError
 from memspike.integer import IntType
 from memspike.ops import Fire
 from random_networks import random_network, real_counts
@@ -95,6 +96,12 @@ def test_charges_order_scores_as_the_reals_do(unit: float, offsets: list[float])
                 real = Fraction(unit) * difference + Fraction(offsets[a]) - Fraction(offsets[b])
                 integer = (difference << numbers.fraction_bits) + int(numbers.charge[a]) - int(numbers.charge[b])
                 assert np.sign(integer) == np.sign(real)
+
+
+def test_scores_beside_which_weights_are_nothing_are_refused() -> None:
+    layer = RealLayer([Fraction(1, 10**22)] * 2, [Fraction(0), Fraction(9)], np.full(2, -9), np.full(2, 9), IntType(5, signed=True))
+    with pytest.raises(ProgramError, match="scores need .* bits, so small is all that weights add beside the biases"):
+        scores(layer)
 
 
 def _channel(unit: Fraction, offset: float, low: int, high: int) -> RealLayer:

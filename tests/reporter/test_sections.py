@@ -11,7 +11,7 @@ import pytest
 
 from memspike.mapping import LayerPlan, Mapping, Tile
 from memspike.pixels import PixelCode
-from memspike.reporter import Report, report
+from memspike.reporter import Design, Report, report
 from memspike.reporter.evidence import AREA, ENERGY, shares
 from memspike.reporter.items import Figure, Headline, Item, Note, Section, Table
 from memspike.reporter.paper import CITATION, FIT, pixels_said
@@ -306,3 +306,31 @@ def _costs_of(case: Case, number: int) -> dict[str, Any]:
     from reports import summary_of
 
     return {key: value for key, value in summary_of(*case.designs[number]).items() if key in ("cost", "baseline", "ratio")}
+
+
+def test_digital_partial_sums_are_counted_before_they_are_mapped(case: Case) -> None:
+    """What the compiler cut lies in pieces that each fill one crossbar."""
+
+    def said(notes: dict[str, Any]) -> str:
+        designs = [tuple(_digital(design, notes) for design in pair) for pair in case.designs[:1]]
+        return {row[0]: str(row[1]) for row in table(report(case.network, designs, case.summary), "differences").rows}["partial sums"]
+
+    assert said({"split": [{"op": "a", "rows": 99, "tiles": 16}, {"op": "b", "rows": 40, "tiles": 8}]}).endswith("up to 16, each rounded by itself.")
+    assert said({}).endswith("no layer here needs more rows than one has.")
+
+
+def _digital(design: Design, compiled: dict[str, Any]) -> Design:
+    mapping = design.mapping
+    program = dataclasses.replace(mapping.program, notes={**mapping.program.notes, "compile": compiled})
+    return dataclasses.replace(design, mapping=dataclasses.replace(mapping, program=program, chip=dataclasses.replace(mapping.chip, partial_sums="digital")))
+
+
+def test_a_window_without_overhead_is_said_to_have_none(case: Case) -> None:
+    def quick(design: Design) -> Design:
+        chip = design.mapping.chip
+        free = dataclasses.replace(chip, window_overhead=dataclasses.replace(chip.window_overhead, value=0.0))
+        return dataclasses.replace(design, mapping=dataclasses.replace(design.mapping, chip=free))
+
+    made = report(case.network, [tuple(map(quick, pair)) for pair in case.designs[:1]], case.summary)
+    drawn = figure(made.section("paper").items, "windows")
+    assert drawn.rows[0][1] == 0 and "at 0 timesteps" in drawn.alt

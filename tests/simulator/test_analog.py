@@ -10,7 +10,7 @@ from chips import test_chip
 from crossbars import exact, solved
 from devices import chip, device, law, number, stuck
 from memspike.chip import NeuronCircuit
-from memspike.errors import SimulationError
+from memspike.errors import MappingError, SimulationError
 from memspike.integer import IntType
 from memspike.mapper import map as map_program
 from memspike.mapping import FaultMap, from_levels
@@ -240,3 +240,28 @@ def test_weights_of_a_perfect_device_are_exact_whatever_its_range():
         layers = written(map_program(one_dense(40, 9, weight=None), perfect.without("wires")), seed=0)
         assert all(layer.is_exact for layer in layers.values())
     assert I4.bits == 4
+
+
+@pytest.mark.parametrize("zero", ["threshold_mismatch", "offset", "leak", "reset_error"])
+def test_an_imperfection_of_zero_is_none(zero):
+    """A sweep that begins at nothing begins at the program, whatever float32 makes of thresholds."""
+    plain = chip()
+    nothing = replace(plain, neuron=replace(plain.neuron, **{zero: number(0.0)}))
+    assert nothing.imperfections() == plain.imperfections() == ()
+    mapping, names = map_program(small_network(), nothing), ["conv", "average"]
+    meant, found = (simulate(mapping, IMAGES, fidelity=fidelity, record=names) for fidelity in ("spike", "analog"))
+    assert all(np.array_equal(meant.spike_counts[name], found.spike_counts[name]) for name in names) and np.array_equal(meant.outputs, found.outputs)
+    assert found.notes == simulate(map_program(small_network(), plain), IMAGES, fidelity="analog").notes
+
+
+def test_a_mapping_around_faults_is_the_program_where_no_cell_is_stuck():
+    """Cells that made up for stuck neighbours are written to their own levels again; such a mapping without faults is refused."""
+    around = chip(stuck=stuck(0.2, 0.1))
+    plain = map_program(small_network(), around)
+    mapping = map_program(small_network(), around, faults=faults_of(plain, 0), avoid=("rows", "compensate"))
+    assert any(tile.targets is not None for tile in mapping.tiles)
+    freed = replace(mapping.without_faults(), chip=around.without("stuck"))
+    assert np.array_equal(outputs(freed), simulate(plain, IMAGES).outputs)
+    assert any((one.places[0] != other.places[0]).any() for one, other in zip(freed.tiles, plain.tiles, strict=True)), "rows stay where they were put"
+    with pytest.raises(MappingError, match="make up for faults, and no faults are named"):
+        replace(mapping, faults=None)

@@ -105,6 +105,11 @@ class RealChips:
         """The chip with these cells and numbers, and without what is left out; `has_map`: a measured map says which of its cells are stuck."""
         from memspike.storage import load_device
 
+        rates = [option for option in ("--stuck-low", "--stuck-high") if option in self.given()]
+        if rates and (has_map or self.faults is not None):
+            where = "--faults" if self.faults is not None else "the mapping"
+            what = f"{rates[0]} draws stuck cells, and a measured map says which are stuck ({where})"
+            raise MemspikeError(what, cure=f"leave {rates[0]} out, or the map")
         chip = chip.with_device(self._device(load_device(self.cells) if self.cells else chip.crossbar.device))
         if self.wire_resistance is not None:
             chip = replace(chip, crossbar=replace(chip.crossbar, wire_resistance=Quantity(self.wire_resistance, "ohm", _SOURCE, "assumed")))
@@ -150,7 +155,7 @@ def seconds(text: str | None) -> float:
     """A time as `1d` in seconds; none is 0."""
     if text is None:
         return 0.0
-    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*(s|min|h|d|y)", text.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(s|min|h|d|y)", text.strip())
     value = float(found[1]) * _SECONDS[found[2]] if found else math.inf
     if math.isinf(value):
         raise MemspikeError(f"the time {text!r} cannot be read", cure="a number and its unit, as in 30s, 10min, 1h, 1d, 10y")

@@ -1,24 +1,27 @@
 """What there is: a file, the chips and cells, the zoo's programs, this machine."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from memspike.chip import Chip, Device, Quantity
 from memspike.cli.speech import speech, two_columns
 from memspike.errors import MemspikeError
 from memspike.units import si
 from memspike.words import clean
 
-if TYPE_CHECKING:
-    from memspike.chip import Chip, Device
-
 
 def show(
     file: Annotated[
-        str, typer.Argument(help="Any file that memspike wrote; a chip, cells or a program of the zoo, by name; or a chip's or cells' .toml file.")
+        str,
+        typer.Argument(
+            help="Network, program, mapping, result or cost in a file; a chip, cells or a program of the zoo, by name; or a chip's or cells' .toml."
+        ),
     ],
     notes: Annotated[bool, typer.Option("--notes", help="What a network's or program's file notes of how it was made, as JSON.")] = False,
 ) -> None:
@@ -26,7 +29,6 @@ def show(
     import json
 
     from memspike import storage, zoo
-    from memspike.chip import Chip, Device
     from memspike.network import QuantizedNetwork
     from memspike.program import Program
 
@@ -41,23 +43,39 @@ def show(
         print(thing if isinstance(thing, Program) else clean(repr(thing)), end="" if isinstance(thing, Program) else "\n")
 
 
-def _show_numbers(thing: "Chip | Device") -> None:
-    """Each number with its source, and the laws that its cells follow."""
-    from memspike.chip import Chip
+def _show_numbers(thing: Chip | Device) -> None:
+    """How it is built, each number with its source, the laws that its cells follow, and what else its file says."""
     from memspike.physics.laws import laws_of
 
     is_chip = isinstance(thing, Chip)
+    device = thing.crossbar.device if is_chip else thing
     speech.out().print(f"{thing.name}: {thing.title}" if is_chip else f"{thing.name}: memristor cells of {thing.levels} levels", markup=False, soft_wrap=True)
     table = Table("number", "value", "standing", "source", box=None)
+    for name, value in _choices(thing):
+        table.add_row(name, value, "", "")
+    if device.conductances:
+        table.add_row("conductances", f"{len(device.conductances)} levels", "measured", device.conductances_source)
     for name, quantity in thing.quantities().items():
         value = f"{quantity.value:g}" if quantity.unit == "1" else si(quantity.value, quantity.unit)
         table.add_row(name, value, quantity.standing, quantity.source)
-    for what, (model, about) in laws_of(thing.crossbar.device if is_chip else thing).items():
+    for what, (model, about) in laws_of(device).items():
         table.add_row(what, model, "law", about)
     speech.out().print(table)
+    for note in thing.notes if is_chip else ():
+        speech.out().print(f"\n{note}", markup=False, soft_wrap=True)
 
 
-def _described(name: str) -> "Chip | Device | None":
+def _choices(thing: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """How it is built, by path: the whole numbers and words that are chosen, and so have neither a unit nor a source."""
+    for each in fields(thing):
+        value = getattr(thing, each.name)
+        if isinstance(value, int | str) and each.name not in ("name", "title", "model", "conductances_source"):
+            yield path + each.name, str(value)
+        elif is_dataclass(value) and not isinstance(value, Quantity):
+            yield from _choices(value, f"{path}{each.name}.")
+
+
+def _described(name: str) -> Chip | Device | None:
     """A chip or cells by name or .toml file; None for anything else."""
     from memspike import storage
 

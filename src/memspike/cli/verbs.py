@@ -209,13 +209,16 @@ def simulate(
     real.check(fidelity.value, is_mapped, {"--save": save, "--raster": raster})
     spoken = {"--encoder": encoder, "--neuron": neuron, "--raster": raster}
     for option in (option for option, value in spoken.items() if value and fidelity == FidelityName.ideal):
-        raise MemspikeError(f"{option} says something about spikes, and fidelity ideal computes integers", cure="add --fidelity spike, or analog")
+        cure = "add --fidelity spike" if option == "--raster" else "add --fidelity spike, or analog"
+        raise MemspikeError(f"{option} says something about spikes, and fidelity ideal computes integers", cure=cure)
+    if raster and not save:
+        raise MemspikeError("--raster keeps spikes in the file of --save, and none is given", cure="add --save FILE.npz")
     if isinstance(loaded, Mapping) and chip is not None:
         raise MemspikeError(f"--chip {chip}: {program} is mapped onto {loaded.chip.name} already", cure="leave --chip out, or give the program")
     encoder, chip, design = encoder or EncoderName.even, chip or "predictive", None
     if isinstance(loaded, Mapping):
         described = real.on(loaded.chip, loaded.faults is not None)
-        mapping = replace(loaded, chip=described, faults=None if real.leaves_out("stuck") else loaded.faults)
+        mapping = replace(loaded.without_faults() if real.leaves_out("stuck") else loaded, chip=described)
     else:
         described = real.on(storage.load_chip(chip))
         design = real.design(loaded, described, encoder.value, neuron.value if neuron else None)

@@ -87,10 +87,13 @@ def scores(layer: RealLayer) -> Neurons:
     """
     start = [offset / unit for unit, offset in zip(layer.unit, layer.offset, strict=True)]
     every = np.arange(len(start))
-    whole = _floor(start, every, 0)
+    bits = max(layer.sum_type.bits, *(abs(s.__floor__()).bit_length() + 1 for s in start))
+    if bits > _POTENTIAL_BITS:
+        what = f"scores need {bits} bits, so small is all that weights add beside the biases; potentials are exact up to {_POTENTIAL_BITS}"
+        raise ProgramError(what, cure="give the last layer weights of its biases' size")
+    limit, whole = _largest_fraction_bits(bits), _floor(start, every, 0)
     order = sorted(every.tolist(), key=lambda k: start[k] % 1)
     neighbours = [(a, b) for a, b in zip(order, order[1:], strict=False) if start[a] % 1 != start[b] % 1]
-    limit = _largest_fraction_bits(max(layer.sum_type.bits, *(abs(w).bit_length() + 1 for w in whole.tolist())))
     f, charge, lost = 0, whole, len(start)
     for f in range(limit + 1):
         charge = _rounded(start, every, f)

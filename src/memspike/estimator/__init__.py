@@ -21,7 +21,7 @@ def estimate(mapping: Mapping, simulated: Result | Activity) -> Cost:
     "ideal" nothing drains and no spike is taken back, so time and energy are lower bounds.
 
     Raises:
-        CostError: the simulation is of no image, of another program or chip, or not in spikes; or it counts something the chip does not have.
+        CostError: the simulation is of no image, of another program, chip or mapping, or not in spikes; or it counts something the chip does not have.
     """
     activity = _activity(mapping, simulated) if isinstance(simulated, Result) else simulated
     if activity.num_images < 1:
@@ -34,7 +34,7 @@ def estimate(mapping: Mapping, simulated: Result | Activity) -> Cost:
 
 
 def _activity(mapping: Mapping, result: Result) -> Activity:
-    """What the chip did; CostError unless it is this mapping's program and chip, spike by spike."""
+    """What the chip did; CostError unless it is this mapping's program, chip and loads, spike by spike."""
     made = result.provenance
     for what, found, wanted in (("program", made.program, mapping.program.digest()), ("chip", made.chip, mapping.chip.digest())):
         if found != wanted:
@@ -44,4 +44,7 @@ def _activity(mapping: Mapping, result: Result) -> Activity:
     if made.fidelity != "spike":
         what = f"the simulation is of fidelity {made.fidelity}, which counts neither the timesteps of a drain nor spikes that are taken back"
         raise CostError(what, cure="simulate with fidelity spike")
+    if made.loads != mapping.loads:
+        what = "the simulation is of another mapping of the same program: there a spike drives other crossbars, or reads cells of other levels"
+        raise CostError(what, cure=_CURE)
     return result.activity

@@ -124,10 +124,14 @@ def _cells(slices: int) -> str:
 
 
 def _partial_sums(design: Design) -> str:
-    chip, tallest = design.mapping.chip, max((plan.row_tiles for plan in design.mapping.layers), default=1)
+    chip = design.mapping.chip
     if chip.partial_sums == "analog":
+        tallest = max((plan.row_tiles for plan in design.mapping.layers), default=1)
         return f"Up to {tallest} crossbars feed one integrator here; the chip allows {chip.max_stacked_tiles}. The sum is exact."
-    return f"Every crossbar fires into its own counter and the counts are added: up to {tallest} are rounded down one by one."
+    split = design.mapping.program.notes.get("compile", {}).get("split", [])
+    if not split:
+        return "Every crossbar fires into its own counter and the counts would be added; no layer here needs more rows than one has."
+    return f"Every crossbar fires into its own counter and the counts are added: up to {max(cut['tiles'] for cut in split)}, each rounded by itself."
 
 
 def _constants(chip: Chip) -> str:
@@ -170,12 +174,12 @@ def _window_figure(designs: list[tuple[Design, Design]]) -> Figure:
         "windows alone": (steps, [speedup_of_windows(ours, theirs, s) for s in steps], plots.DESIGN),
         "paper": ([steps[0], steps[-1]], [RATIO.speedup] * 2, plots.PAPER),
     }
-    here = {d.mapping.chip.name: (max(overhead_steps(d.mapping.chip), steps[0]), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
+    here = {d.mapping.chip.name: (overhead_steps(d.mapping.chip), Ratio.of(d.cost, b.cost).speedup) for d, b in designs}
     curves = plots.lines(curve, x="window overhead [timesteps]", y="speed-up [×]", log_ticks=(0.25, 0.5, 1, 2, 5, 10, 20, 50))
     rows = tuple((name, x, y) for name, (x, y) in here.items())
     points = ", ".join(f"{name}: {y:.1f} at {x:.3g} timesteps" for name, x, y in rows)
     caption = f"Curve: {_ratio_of(ours, theirs)}. Points: the chips of this report, whole networks, drain timesteps included."
     alt = f"Speed-up falls from {speedup_of_windows(ours, theirs, 0):.3g} towards 1 as the overhead of a window grows; {points}."
     columns = (Column("chip"), Column("window overhead [timesteps]"), Column("speed-up", "x"))
-    plot = plots.add_points(curves, here)
+    plot = plots.add_points(curves, {name: (max(x, steps[0]), y) for name, (x, y) in here.items()})  # an axis of powers has no place for none
     return Figure("windows", "The window overhead decides the speed-up", caption, alt, plot, columns, rows, size="wide")

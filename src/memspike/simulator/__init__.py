@@ -1,5 +1,6 @@
 """The simulator: a mapped program and images in, scores and the chip's activity out, in exact integers."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
@@ -25,11 +26,12 @@ from memspike.simulator.encode import check_encoder, encode
 from memspike.simulator.ideal import Ideal, ready
 from memspike.simulator.kernels import exact_arithmetic, to_numpy
 from memspike.simulator.neuron import check_neuron
+from memspike.simulator.scan import Rule, has_room_for_raster
 from memspike.simulator.spike import Spike
 from memspike.simulator.walk import Ran
 from memspike.simulator.written import faults_of, written
 
-__all__ = ["check", "check_device", "faults_of", "simulate", "written"]
+__all__ = ["can_keep_raster", "check", "check_device", "faults_of", "simulate", "written"]
 
 MAX_RASTER_SPIKES = 127  # what int8 holds
 _VERSION = version("memspike")  # looked up once: that takes as long as 80 images
@@ -107,7 +109,7 @@ def simulate(
     outputs = counts[program.output].astype(np.int64)
     if program.output not in record:
         del counts[program.output]
-    provenance = Provenance(_VERSION, program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed)
+    provenance = Provenance(_VERSION, program.digest(), mapping.chip.digest(), fidelity, kind, encoder, seed, loads=mapping.loads)
     if fidelity == "analog":
         imperfect = None if layers is None else tuple(layers)
         provenance = replace(provenance, time=time, faults=faults_of(mapping, seed).digest(), layers=imperfect)
@@ -151,6 +153,17 @@ def check(
                 progress(stop, len(images))
     held = not any(differing.values()) if len(images) else None
     return {"spike_equals_program": held, "images_checked": len(images), "differing_counts": dict(differing)}
+
+
+def can_keep_raster(mapping: Mapping, layer: str) -> bool:
+    """Whether `simulate` can keep the spikes that one image makes the layer fire, named by its sum: it has neurons, and they are not too many for that."""
+    program, circuit = mapping.program, mapping.chip.neuron
+    fire = fired_by(program, layer)
+    if fire is None or circuit.max_spikes_per_timestep > MAX_RASTER_SPIKES:
+        return False
+    rule = Rule(circuit.max_spikes_per_timestep, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max)
+    window = program.types[program.op(layer).inputs[0]].type.num_timesteps
+    return has_room_for_raster(rule, window, math.prod(program.types[layer].shape))
 
 
 def _machine(
@@ -219,7 +232,7 @@ def _raster_layers(mapping: Mapping, fidelity: Fidelity, raster: Sequence[str], 
     if raster and (fidelity != "spike" or num_images == 0):
         raise SimulationError(f"a raster of {raster[0]!r} without spikes", cure="use fidelity='spike' and at least one image")
     if raster and mapping.chip.neuron.max_spikes_per_timestep > MAX_RASTER_SPIKES:
-        raise SimulationError(f"a raster holds up to {MAX_RASTER_SPIKES} spikes per timestep", where=f"chip {mapping.chip.name}")
+        raise SimulationError(f"a raster holds up to {MAX_RASTER_SPIKES} spikes per timestep", where=f"chip {mapping.chip.name}", cure="ask for none")
     for op in program.ops:
         fire = fired_by(program, op.out) if isinstance(op, Conv2d | Dense) else None
         if fire:

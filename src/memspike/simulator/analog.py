@@ -54,7 +54,7 @@ class Analog:
         self._real: dict[str, _Real] = {}
         self._notes = list(cautions(mapping.chip.crossbar.device, time))
         imperfect, faults = _named(mapping, layers), faults_of(mapping, seed)
-        circuit = replace(mapping.chip.neuron, kind=neuron)
+        circuit = replace(mapping.chip.neuron.acting, kind=neuron)
         perfect = NeuronCircuit(neuron, circuit.max_spikes_per_timestep)
         is_perfect = True
         for plan in mapping.layers:

@@ -122,6 +122,13 @@ def drain_raster(left: Tensor, max_spikes: int, num_timesteps: int) -> list[Tens
     return raster
 
 
+def has_room_for_raster(rule: Rule, num_timesteps: int, num_neurons: int) -> bool:
+    """Whether the spikes of one image can be kept, however long the neurons drain after a window of `num_timesteps`: one that fired wrongly all the time
+    has that to take back before it reaches its count."""
+    longest = 2 * num_timesteps + -(-max(-rule.low, rule.high) // rule.max_spikes)
+    return longest <= MAX_TIMESTEPS and longest * num_neurons <= MAX_RASTER
+
+
 def _largest(values: Tensor) -> int:
     """The largest absolute value; -128 has no opposite in int8."""
     return max(-int(values.min()), int(values.max())) if values.numel() else 0

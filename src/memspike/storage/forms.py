@@ -113,8 +113,8 @@ def load_saved(path: Path, kind: type[Any] | None = None) -> Any:
         parts = _read(path)
         form = next((form for form in _FORMS.values() if form.word == parts.texts.get("memspike")), None)
         if form is None:
-            what, cure = next((_OTHERS[name] for name in parts.texts if name in _OTHERS), ("is no file that memspike wrote", ""))
-            raise FileRefused(what, cure=cure or f"memspike writes: {', '.join(form.word for form in _FORMS.values())}")
+            what, cure = next((_OTHERS[name] for name in parts.texts if name in _OTHERS), ("is no thing that memspike can load", ""))
+            raise FileRefused(what, cure=cure or f"things are: {', '.join(form.word for form in _FORMS.values())}")
         check_kind(next(k for k, f in _FORMS.items() if f is form), kind, path)
         if parts.text("version") != VERSION:
             raise FileRefused(f"has file version {parts.text('version')[:20]}; this memspike reads version {VERSION}", cure="use a newer memspike")
@@ -218,6 +218,7 @@ def _arrays(layer: QuantizedLayer) -> dict[str, NDArray[Any]]:
 # Mappings: the program's parts, the chip, the plans, and one row of integers per tile; the levels of all tiles one after the other.
 
 _TILE_COLUMNS = ("layer", "group", "row_start", "row_stop", "channel_start", "channel_stop", "crossbar", "row_offset", "column_offset", "height", "width")
+_OF_TILES = frozenset(f"tiles.{name}" for name in ("table", "levels", "places", "targets", "faults"))  # no op has a constant of these names
 _MAX_TILE_NUMBER = 1 << 31  # products of two of them stay below 2**63
 
 
@@ -239,7 +240,7 @@ def _mapping_apart(mapping: Mapping) -> _Parts:
 
 
 def _mapping_together(parts: _Parts) -> Mapping:
-    program = _program_together(_Parts(parts.texts, {name: array for name, array in parts.arrays.items() if not name.startswith("tiles.")}))
+    program = _program_together(_Parts(parts.texts, {name: array for name, array in parts.arrays.items() if name not in _OF_TILES}))
     chip = from_json(Chip, parts.text("chip"))
     layers = from_json(tuple[LayerPlan, ...], parts.text("layers"))
     weighted = [op.out for op in program.ops if isinstance(op, (Conv2d, Dense))]

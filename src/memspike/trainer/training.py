@@ -185,16 +185,18 @@ class Training:
 
     def baselines(self, net: Net) -> tuple[QuantizedNetwork, QuantizedNetwork]:
         """The floating-point `net` rounded directly to the same bits, and in 8-bit dynamic fixed point."""
-        images = self._calibration_images()
-        return direct(net, images, self.bits, f"{self.name}-direct"), dynamic_fixed_point(net, images, f"{self.name}-dynamic-fixed-point-8")
+        return self._baselines(net, self._calibration_images(), f"{self.name}-direct")
+
+    def _baselines(self, net: Net, images: Tensor, name: str) -> tuple[QuantizedNetwork, QuantizedNetwork]:
+        return direct(net, images, self.bits, name), dynamic_fixed_point(net, images, f"{self.name}-dynamic-fixed-point-8")
 
     def rounded(self, net: Net) -> Net:
         """The floating-point `net` rounded directly to the same bits; a half without bits stays as it is."""
         return rounded(net, self._calibration_images(), self.bits)
 
-    def rehearsal(self) -> QuantizedNetwork:
-        """The network as it stands, rounded directly: of no use but its shapes and types, which training does not change."""
-        return direct(self.net, self._calibration_images()[:8], self.bits, self.name)
+    def rehearsal(self) -> tuple[QuantizedNetwork, QuantizedNetwork]:
+        """`baselines` of the network as it stands: of no use but their shapes and types, which training does not change."""
+        return self._baselines(self.net, self._calibration_images()[:8], self.name)
 
     def all_notes(self) -> dict[str, Any]:
         about = {"name": self.data.name, "source": self.data.source, "digest": self.data.digest}
