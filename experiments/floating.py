@@ -40,11 +40,11 @@ class Floating:
     def __init__(self, network: str, seed: int, data: datasets.Dataset, runs: Path, device: str, compile: bool = True, anew: bool = False) -> None:
         self.network, self.seed, self.data, self.device = network, seed, data, device
         self.compiled = COMPILED[network] if compile and device == "cpu" else ()
-        self.folder = runs / f"{network}-{seed}"
         self.origin = kept.origin(network, seed, data.digest, RECIPES[network])
         state = None if anew else kept.read(self.origin)
         self.is_kept = state is not None
-        training = self.training(RECIPES[network], Bits(), self.folder / ("kept" if self.is_kept else "float"), state, "float")
+        self.folder = runs / f"{network}-{seed}{'-kept' * self.is_kept}"
+        training = self.training(RECIPES[network], Bits(), self.folder / "float", state, "float")
         with self._one_of_many():
             self.net = training.floating()
         self.accuracy = float(training.notes["accuracy_fp32"])
@@ -79,6 +79,7 @@ class Floating:
             table, self.network, self.data.name, str(chosen.activation or "fp32"), str(chosen.weight or "fp32"), _image_bits(frozen, chosen), method.name,
             self.seed, epochs, self.accuracy, self.control(epochs), float(right.mean()), changed, int((right & ~was_right).sum()),
             int((was_right & ~right).sum()), seconds, precision, device, made_by, program.digest() if program else "", self.digest(),
+            self.control_said(epochs),
         )  # fmt: skip
         return row, program
 
@@ -86,13 +87,19 @@ class Floating:
         """Accuracy in floating point after as many further epochs, at the rates of fine-tuning: of a row that has it, else trained."""
         if epochs == 0:
             return self.accuracy
-        if (known := control(self.network, self.digest(), epochs)) is not None:
+        if (known := control(self.digest(), self.control_said(epochs))) is not None:
             return known
         recipe = replace(RECIPES[self.network], finetune_epochs=epochs, regularizer="none")
         training = self.training(recipe, Bits(), self.folder / f"control-{epochs}", self.state, "float")
         with self._one_of_many():
             training.control(training.floating())
         return float(training.notes["accuracy_fp32_control"])
+
+    def control_said(self, epochs: int) -> str:
+        """All that a control depends on beside its network."""
+        recipe = RECIPES[self.network]
+        moved = f"moved by {'a sixteenth' if recipe.shift is None else recipe.shift}{', mirrored' * recipe.flip}"
+        return f"{epochs} epochs at {recipe.finetune_learning_rate:g} in batches of {recipe.batch_size}, {moved}" if epochs else ""
 
     def _one_of_many(self) -> FileLock:
         """What several tables share is trained by whoever comes first; the others wait for it."""

@@ -18,7 +18,8 @@ RESULTS = Path(__file__).parent / "results"
 class Row:
     """One finished training. Accuracies are shares of all test images; `won` and `lost` are images classified rightly only by the quantised network, and
     only by the floating-point one that it started from; `epochs` are those after the floating-point training, which the control had too. `seconds`,
-    `precision`, `device` and `version` are of those epochs; `fp32_digest` names the floating-point network."""
+    `precision`, `device` and `version` are of those epochs; `fp32_digest` names the floating-point network, `control` says how
+    its control was trained (empty in older rows)."""
 
     table: str
     network: str
@@ -41,6 +42,7 @@ class Row:
     version: str
     program_digest: str
     fp32_digest: str
+    control: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -57,11 +59,10 @@ def read(table: str) -> list[Row]:
         return [Row(**{name: kinds[name](value) for name, value in line.items()}) for line in csv.DictReader(file)]
 
 
-def control(network: str, fp32_digest: str, epochs: int) -> float | None:
-    """What further `epochs` made of that floating-point network, if a row of any table knows."""
-    known = (row for path in sorted(RESULTS.glob("table*.csv")) for row in read(path.stem))
-    of_it = (row for row in known if (row.network, row.fp32_digest, row.epochs) == (network, fp32_digest, epochs))
-    return next((row.accuracy_fp32_control for row in of_it), None)
+def control(fp32_digest: str, how: str) -> float | None:
+    """What a control trained `how` made of that floating-point network, if a row of any table knows."""
+    known = (row for path in (*sorted(RESULTS.glob("table*.csv")), RESULTS / "versus_brevitas.csv") for row in read(path.stem))
+    return next((row.accuracy_fp32_control for row in known if (row.fp32_digest, row.control) == (fp32_digest, how)), None)
 
 
 def write(table: str, rows: Iterable[Row]) -> None:

@@ -135,17 +135,19 @@ def test_rows_start_from_a_network_that_is_kept(imported: Any, monkeypatch: pyte
         return floating.Floating("lenet", 0, floating.load_data(tmp_path, ""), tmp_path / runs, "cpu", anew=anew)
 
     trained, found = anyone("runs", anew=True), anyone("others")
-    assert found.is_kept and not trained.is_kept and not (tmp_path / "others" / "lenet-0" / "float").exists()
+    assert found.is_kept and not trained.is_kept and not (tmp_path / "others" / "lenet-0").exists()
     assert found.digest() == trained.digest() and found.accuracy == trained.accuracy and (found.predictions == trained.predictions).all()
     direct = methods.Method("direct rounding", "direct")
     (one, _), (other, _) = (network.row("again", direct, 4) for network in (trained, found))
     assert one.program_digest == other.program_digest and one.fp32_digest == other.fp32_digest
-    rows.add(replace(other, table="table9", epochs=7, accuracy_fp32_control=0.25), tmp_path)
-    assert found.control(7) == 0.25 and not (tmp_path / "others" / "lenet-0" / "control-7").exists(), "a row has what seven more epochs bring"
-    assert rows.control("lenet", found.digest(), 8) is rows.control("lenet", "", 7) is rows.control("resnet20", found.digest(), 7) is None
+    rows.add(replace(other, table="table9", epochs=7, accuracy_fp32_control=0.25, control=found.control_said(7)), tmp_path)
+    assert found.control(7) == 0.25 and not (found.folder / "control-7").exists(), "a row has what seven more epochs bring"
+    assert rows.control(found.digest(), found.control_said(8)) is rows.control("", found.control_said(7)) is None
     longer = replace(methods.RECIPES["lenet"], epochs=2)
     assert kept.read(kept.origin("lenet", 0, found.data.digest, longer)) is None and "of another recipe" in capsys.readouterr().err
     assert kept.read(kept.origin("lenet", 0, found.data.digest, replace(longer, epochs=1, finetune_epochs=7))) is not None, "what comes later does not matter"
+    monkeypatch.setitem(methods.RECIPES, "lenet", replace(methods.RECIPES["lenet"], finetune_learning_rate=0.5))
+    assert rows.control(found.digest(), found.control_said(7)) is None, "at another rate it would be another one"
 
 
 def test_kept_networks_are_those_of_their_rows(imported: Any) -> None:

@@ -24,9 +24,11 @@ def net_of(seed: int) -> Net:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_direct_rounding_clips_no_signal_of_its_images(seed: int) -> None:
+def test_direct_rounding_clips_no_signal_of_its_images(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_SAMPLES", 10)  # of all values, whatever is drawn for other ends
     net, x = net_of(seed), pixels(np.random.default_rng(seed), 30)
     network = direct(net, x, Bits(3, 4), "direct")
+    monkeypatch.undo()
     seen = signals.observe(net, x)
     layers = {layer.name: layer for layer in network.layers}
     assert seen and network.notes == {"method": "direct rounding"}
@@ -47,9 +49,11 @@ def test_direct_rounding_puts_the_largest_weight_on_the_largest_integer(seed: in
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_dynamic_fixed_point_has_the_smallest_powers_of_two_that_hold_the_range(seed: int) -> None:
+def test_dynamic_fixed_point_has_the_smallest_powers_of_two_that_hold_the_range(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_SAMPLES", 10)
     net, x = net_of(seed), pixels(np.random.default_rng(seed), 30)
     network = dynamic_fixed_point(net, x, "fixed")
+    monkeypatch.undo()
     assert network.input_type.bits == 8 and network.notes == {"method": "8-bit dynamic fixed point"}
     largest: dict[str, float] = {}
     for name, signal in signals.observe(net, x).items():

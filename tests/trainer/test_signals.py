@@ -65,7 +65,23 @@ def test_what_is_observed_is_the_signal() -> None:
 def test_a_sample_of_a_large_layer_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "_SAMPLES", 1000)
     seen = signals.observe(net_of(Everything()), images(), batch_size=5)
-    assert 500 <= len(seen["stem.0"]) <= 1100 and len(seen["fc1"]) == 20 * 24
+    assert len(seen["stem.0"]) == 1000 and len(seen["fc1"]) == 20 * 24
+
+
+def test_a_sample_meets_every_place_and_channel_and_a_range_every_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of signals that say where they are: steps of one length through 16 x 8 x 8 values of each image would see a few places only."""
+    net, x = net_of(Everything()), images()
+    monkeypatch.setattr(signals, "_SAMPLES", 2000)
+    drawn = dict[str, Tensor]()
+
+    def numbered(batch: Tensor, keep: dict[str, Tensor]) -> None:
+        keep["stem.0"] = torch.arange(16 * 64.0).repeat(len(batch), 1).reshape(-1, 16, 8, 8)
+
+    monkeypatch.setattr(Net, "forward", lambda _, batch, keep: numbered(batch, keep))
+    drawn = signals.observe(net, x, batch_size=5)
+    assert len(drawn["stem.0"].unique()) > 700 and (drawn["stem.0"].long() % 64).unique().numel() == 64
+    assert torch.equal(signals.observe(net, x, batch_size=5)["stem.0"], drawn["stem.0"]), "the same every time"
+    assert signals.ranges(net, x, batch_size=5) == {"stem.0": 1023.0}
 
 
 @pytest.mark.parametrize("type", [IntType(2), IntType(4), IntType(5, signed=True)])
@@ -89,7 +105,7 @@ def test_layers_that_meet_share_the_step_that_is_best_for_all() -> None:
     net = net_of(Everything())
     seen = signals.observe(net, images())
     net.set_bits(Bits(4, 4))
-    assert set(signals.best_steps(net, seen)) == set(signals.largest_steps(net, seen)) == {net.groups[name] for name in seen}
+    assert set(signals.best_steps(net, seen)) == set(signals.largest_steps(net, signals.ranges(net, images()))) == {net.groups[name] for name in seen}
 
 
 def test_a_silent_layer_counts_in_ones() -> None:
@@ -98,10 +114,10 @@ def test_a_silent_layer_counts_in_ones() -> None:
 
 def test_the_largest_step_clips_nothing_that_was_seen() -> None:
     net = net_of(Everything())
-    seen = signals.observe(net, images())
+    seen = signals.ranges(net, images())
     net.set_bits(Bits(3, 4))
     steps = signals.largest_steps(net, seen)
-    used = {name: float(signal.abs().max()) / (steps[net.groups[name]] * net.types[name].max) for name, signal in seen.items()}
+    used = {name: largest / (steps[net.groups[name]] * net.types[name].max) for name, largest in seen.items()}
     assert max(used.values()) <= 1 + 1e-6
     for group in steps:
         assert max(share for name, share in used.items() if net.groups[name] == group) == pytest.approx(1.0), group

@@ -19,10 +19,10 @@ def rounded(net: Net, images: Tensor, bits: Bits) -> Net:
     Each layer's largest weight lies on the largest integer, its largest signal over `images` on the largest count.
     """
     found = copy.deepcopy(net)
-    observed = signals.observe(net, images)
+    ranges = signals.ranges(net, images)
     found.set_bits(bits)
     if bits.activation is not None:
-        for group, step in signals.largest_steps(found, observed).items():
+        for group, step in signals.largest_steps(found, ranges).items():
             found.set_step(group, step)
     weights.set_scales(found, clustering=False)
     return found
@@ -38,9 +38,9 @@ def dynamic_fixed_point(net: Net, images: Tensor, name: str, bits: int = 8) -> Q
     """The floating-point `net` in dynamic fixed point (Gysel et al., Ristretto): per layer a power-of-two scale for weights and one
     for activations, the smallest that holds the layer's range over `images`. The image keeps all its 8 bits. No fine-tuning."""
     fixed = copy.deepcopy(net)
-    observed = signals.observe(net, images)
+    ranges = signals.ranges(net, images)
     fixed.set_bits(Bits(bits, bits))
-    for group, step in signals.largest_steps(fixed, observed).items():
+    for group, step in signals.largest_steps(fixed, ranges).items():
         fixed.set_step(group, 2.0 ** math.ceil(math.log2(step)))
     weights.set_scales(fixed, clustering=False)
     for layer in fixed.layers:

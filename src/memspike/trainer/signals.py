@@ -1,6 +1,6 @@
 """Neuron Convergence (after Liu 2018): a regulariser that pulls signals into the range that M bits count, and the steps to start from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,23 +46,42 @@ def bounds(net: Net, steps: dict[str, float]) -> dict[str, float]:
     return {layer.name: steps[net.groups[layer.name]] * net.types[layer.name].max for layer in net.layers if layer.clips and layer is not net.scores}
 
 
-@torch.no_grad()
 def observe(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, Tensor]:
-    """A sample of the real signals of every layer that clips over `images`, 1-d, at most 200 000 values each; `net` runs as it is."""
+    """A sample of the real signals of every layer that clips over `images`, 1-d, at most 200 000 values each; `net` runs as it is.
+
+    They are drawn at random, the same every time: steps of one length would meet the same few places of every image, or the same channels.
+    """
+    kept: dict[str, list[Tensor]] = {}
+    for share, signals in _batches(net, images, batch_size):
+        number = max(1, int(_SAMPLES * share))
+        for name, signal in signals.items():
+            values = signal.flatten()
+            if values.numel() > number:
+                drawn = torch.randint(values.numel(), (number,), generator=torch.Generator().manual_seed(len(kept.get(name, ()))))
+                values = values[drawn.to(values.device)]
+            kept.setdefault(name, []).append(values.float().cpu())
+    return {name: torch.cat(parts) for name, parts in kept.items()}
+
+
+def ranges(net: Net, images: Tensor, batch_size: int = 256) -> dict[str, float]:
+    """The largest real signal of every layer that clips, over all of `images`, without its sign."""
+    found: dict[str, float] = {}
+    for _, signals in _batches(net, images, batch_size):
+        for name, signal in signals.items():
+            found[name] = max(found.get(name, 0.0), float(signal.abs().max()))
+    return found
+
+
+def _batches(net: Net, images: Tensor, batch_size: int) -> Iterator[tuple[float, dict[str, Tensor]]]:
+    """The signals of every batch of images, each with its share of all images."""
     was_training = net.training
     net.eval()
-    kept: dict[str, list[Tensor]] = {}
-    num_batches = -(-len(images) // batch_size)
     for start in range(0, len(images), batch_size):
-        signals: dict[str, Tensor] = {}
-        with own_precision(images.device):
-            net(images[start : start + batch_size], keep=signals)
-        for name, signal in signals.items():
-            flat = signal.flatten()
-            stride = max(1, flat.numel() * num_batches // _SAMPLES)
-            kept.setdefault(name, []).append(flat[::stride].float().cpu())
+        batch, signals = images[start : start + batch_size], dict[str, Tensor]()
+        with own_precision(images.device), torch.no_grad():
+            net(batch, keep=signals)
+        yield len(batch) / len(images), signals
     net.train(was_training)
-    return {name: torch.cat(parts) for name, parts in kept.items()}
 
 
 def best_steps(net: Net, signals: dict[str, Tensor]) -> dict[str, float]:
@@ -89,11 +108,11 @@ def _best_step(signals: list[Tensor], types: list[IntType]) -> float:
     return float(candidates[int(np.argmin(errors))])
 
 
-def largest_steps(net: Net, signals: dict[str, Tensor]) -> dict[str, float]:
-    """By group, the step whose largest count is the largest signal seen: nothing is clipped."""
+def largest_steps(net: Net, ranges: dict[str, float]) -> dict[str, float]:
+    """By group, the step whose largest count is the largest signal: nothing within these ranges is clipped."""
     steps: dict[str, float] = {}
-    for name, signal in signals.items():
-        step = float(signal.abs().max()) / net.types[name].max
+    for name, largest in ranges.items():
+        step = largest / net.types[name].max
         steps[net.groups[name]] = max(steps.get(net.groups[name], 0.0), step)
     return {group: step or 1.0 for group, step in steps.items()}
 
