@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,9 +21,18 @@ RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("benchmark", "case", "system", "value", "unit", "ratio", "low", "high", "goal", "machine")
 
 
+def machine() -> str:
+    """Processor, cores, vector units, torch and threads."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        name = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
 @dataclass(frozen=True)
 class Row:
-    """One system in one case: `value` in `unit` (median), and how many times slower than the reference, median and range over rounds."""
+    """One system in one case: `value` in `unit` (median), and how many times slower than the reference, median and range over rounds; on the machine, with
+    as many threads, on which the row is made."""
 
     benchmark: str
     case: str
@@ -34,6 +43,7 @@ class Row:
     low: float
     high: float
     goal: str = ""
+    machine: str = field(default_factory=machine)
 
 
 def rounds(systems: dict[str, Callable[[], float]], reference: str, number: int, *, twice: bool = False) -> dict[str, tuple[float, float, float, float]]:
@@ -74,14 +84,6 @@ def peer(script: str, arguments: dict[str, object], path: str | None) -> dict[st
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def machine() -> str:
-    """Processor, cores, vector units, torch and threads."""
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        name = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-
-
 def results(benchmark: str) -> Path:
     """The file of a benchmark's rows on a processor with these vector units (avx2, avx512): what one kind of machine measured does not replace another's."""
     return RESULTS / f"{benchmark}_{torch.backends.cpu.get_cpu_capability().lower()}.csv"
@@ -95,8 +97,8 @@ def publish(rows: list[Row], notes: list[str]) -> None:
         writer.writerow(COLUMNS)
         for row in rows:
             numbers = [f"{value:.5g}" for value in (row.value, row.ratio, row.low, row.high)]
-            writer.writerow((row.benchmark, row.case, row.system, numbers[0], row.unit, *numbers[1:], row.goal, machine()))
-    table = Table("case", "system", "median", "times slower", "range", "goal", title=f"{rows[0].benchmark}: {machine()}", box=None)
+            writer.writerow((row.benchmark, row.case, row.system, numbers[0], row.unit, *numbers[1:], row.goal, row.machine))
+    table = Table("case", "system", "median", "times slower", "range", "goal", title=f"{rows[0].benchmark}: {machine().rsplit(', ', 1)[0]}", box=None)
     for row in rows:
         table.add_row(row.case, row.system, f"{row.value:.4g} {row.unit}", f"{row.ratio:.3g}", f"{row.low:.3g} to {row.high:.3g}", row.goal)
     console = Console(width=150)

@@ -25,7 +25,7 @@ def main() -> None:
 
 def _kept(floating: Floating) -> str:
     if floating.is_kept:
-        return f"{floating.network}, seed {floating.seed}: kept already, {floating.accuracy:.2%} (--anew trains another in its place)"
+        return f"{floating.network}, seed {floating.seed}: kept already, {floating.accuracy:.2%} (--anew: one of --runs in its place)"
     return f"{floating.keep()}: {floating.accuracy:.2%}"
 
 

@@ -80,9 +80,9 @@ def _ahead(rows: Sequence[Row], theirs: Sequence[Row], aims: Aims) -> str:
     return f"{spread(points)}{fewer}{', behind' * behind}" if points else "-"
 
 
-def _start(row: Row) -> tuple[int, float, str]:
-    """What a row started from; older rows have no digest of it, but its accuracy."""
-    return row.seed, row.accuracy_fp32, row.fp32_digest
+def _start(row: Row) -> tuple[int, str]:
+    """What a row started from; older rows have no digest of it, but its accuracy and who trained it."""
+    return row.seed, row.fp32_digest or f"{row.accuracy_fp32:.4f}, {row.precision.split(',')[0]}, {row.device}"
 
 
 def spread(values: Sequence[float]) -> str:

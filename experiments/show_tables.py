@@ -74,8 +74,8 @@ def page(figures: Sequence[Path]) -> str:
     parts = [HEAD.format(brief=_brief()), *(f"![{TITLES[path.stem]}: accuracy against bits]({path.relative_to(DOCS)})" for path in figures)]
     if figures:
         parts.append(
-            "Means over seeds, bars from the worst seed to the best; epochs differ (legend); dashed: its fp32, with as many further ones.\n"
-            "The axis is stretched towards 100 %, and points of the same bits stand side by side; an arrow stands for what lies below it."
+            "Means over seeds, bars from the worst seed to the best; epochs differ (legend).\n"
+            "The axis is stretched towards 100 %, and points of the same bits stand side by side; arrows name what lies below it."
         )
     for name in TABLES:
         bench: Bench = import_module(name).BENCH
@@ -121,25 +121,26 @@ def draw(network: str) -> Path | None:
         if table == "table4_recipe" and rows[label]
     }
     for colour, control in controls.items():
-        axes.axhline(control, color=colour, linestyle="--", linewidth=1)
+        axes.axhline(control, color=colour, linestyle="--", linewidth=1, label="fp32 with as many further epochs")
     # What is lost is spread out: a tenth of the errors is as far as ten times as many.
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
-    # What is only rounded may lie far below all else, and would press it together: it is named at the edge.
+    # What is only rounded may lie far below all else, and would press it together: it is named under the axis.
     every = [value for label, points in found.items() if label not in UNTRAINED for values in points.values() for value in values]
-    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.3, min(every)), (0.8, max(*every, *controls.values()))))
+    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.12, min(every)), (0.8, max(*every, *controls.values()))))
     fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
     middle = (98, 97, 96, 95, 94, 92, 90, 88, 86, 84, 82, 80, 75, 70, 60, 30, 10)
     ticks = [tick for tick in (fine if bottom > 98 else middle if top < 98 else coarse) if bottom <= tick <= top]
-    for place, (label, colour) in enumerate(UNTRAINED.items()):
-        for bit, values in found[label].items():
-            if statistics.mean(values) < bottom:
-                above = (0, 4 + 12 * (len(UNTRAINED) - 1 - place))
-                white = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-                text = f"\u2193 {statistics.mean(values):.1f} %"
-                axes.annotate(text, (bit, bottom), above, textcoords="offset points", ha="center", color=colour, bbox=white, zorder=5)
+    below = {label: {bit: mean for bit, values in found[label].items() if (mean := statistics.mean(values)) < bottom} for label in UNTRAINED}
+    for place, label in enumerate(label for label, means in below.items() if means):
+        for bit, mean in below[label].items():
+            text, under = f"\u2193 {mean:.1f} %", (0, -4 - 12 * place)
+            axes.annotate(text, (bit, bottom), under, textcoords="offset points", ha="center", va="top", color=UNTRAINED[label], annotation_clip=False)
+    axes.tick_params(axis="x", length=0, pad=6 + 12 * sum(map(bool, below.values())))
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks], minor=False)
     axes.set_ylim(bottom, top)
-    axes.set_xticks(sorted({bits for points in found.values() for bits in points}))
+    bits = sorted({bits for points in found.values() for bits in points})
+    axes.set_xticks(bits)
+    axes.set_xlim(bits[0] - 0.4, bits[-1] + 0.4)
     axes.set_xlabel("bits of activations, weights and image")
     axes.set_ylabel("accuracy, 10 000 test images")
     data = sorted({row.data for members in rows.values() for row in members})

@@ -64,7 +64,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="where checkpoints go, those of table 4 for all commands")
     without = "train without torch.compile, which takes a C++ compiler; also to use checkpoints that were made so, as on CUDA"
     parser.add_argument("--no-compile", dest="compile", action="store_false", help=without)
-    parser.add_argument("--anew", action="store_true", help="train the floating-point networks too that lie in experiments/networks")
+    parser.add_argument("--anew", action="store_true", help="train the floating-point networks too that lie in experiments/networks (rows that are there stay)")
     parser.set_defaults(device="cpu")
 
 

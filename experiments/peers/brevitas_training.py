@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 
 class Weight(Int8WeightPerTensorFloatMSE):
-    """A weight's scale starts where the squared error is least, as memspike's does, and its logarithm is learned."""
+    """A weight's scale starts where the squared error is least, as memspike's does. It is learned as Brevitas does by default: itself, not its logarithm."""
 
 
 class Activation(Uint8ActPerTensorFloatMSE):
