@@ -110,7 +110,7 @@ def draw(network: str) -> Path | None:
             bits, means = list(points), [statistics.mean(values) for values in points.values()]
             below, above = ([abs(edge(values) - mean) for values, mean in zip(points.values(), means, strict=True)] for edge in (min, max))
             seeds = {len(values) for values in points.values()}
-            many = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{seeds.pop()} seeds"
+            many = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{max(seeds)} seed{'s' * (max(seeds) > 1)}"
             epochs = max(row.epochs for row in rows[label])
             what = f"{label}, {epochs} epochs" if epochs else label
             beside = [bit + 0.06 * (number - 2) for bit in bits]  # so that no bar hides another
