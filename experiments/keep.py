@@ -25,7 +25,8 @@ def main() -> None:
 
 def _kept(floating: Floating) -> str:
     if floating.is_kept:
-        return f"{floating.network}, seed {floating.seed}: kept already, {floating.accuracy:.2%} (--anew: one of --runs in its place)"
+        found = f"{floating.network}, seed {floating.seed}: kept already, {floating.accuracy:.2%}"
+        return f"{found} (with --anew the one of --runs takes its place, trained if it is not there)"
     return f"{floating.keep()}: {floating.accuracy:.2%}"
 
 

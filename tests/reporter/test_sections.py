@@ -334,3 +334,4 @@ def test_a_window_without_overhead_is_said_to_have_none(case: Case) -> None:
     made = report(case.network, [tuple(map(quick, pair)) for pair in case.designs[:1]], case.summary)
     drawn = figure(made.section("paper").items, "windows")
     assert drawn.rows[0][1] == 0 and "at 0 timesteps" in drawn.alt
+    assert all(x > 0 for trace in drawn.plot["data"] if trace["mode"] == "markers" for x in trace["x"]), "an axis of powers has no place for none"

@@ -1,6 +1,7 @@
 """Fidelity spike: the scan over timesteps against the circuits written out, one neuron and one spike at a time."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from memspike.mapper import map as map_program
 from memspike.mapping import Mapping
 from memspike.ops import Add, Dense, Fire, TensorType
 from memspike.program import Program
-from memspike.simulator import check, simulate
+from memspike.simulator import can_keep_raster, check, scan, simulate
 from memspike.simulator.encode import encode
 from memspike.simulator.layer import Layer
 from small_programs import charge, fire, one_dense, small_network, weights
@@ -260,3 +261,17 @@ def _one_neuron(weight: list[int], *, threshold: int, fraction_bits: int = 0, ty
 
 def _scores(program: Program, images: np.ndarray, kind: str) -> list[int]:
     return simulate(map_program(program, test_chip(max_spikes=3)), images, fidelity="spike", neuron=kind).outputs[0].tolist()
+
+
+@pytest.mark.parametrize("encoder", ["even", "burst", "random"])
+@pytest.mark.parametrize("neuron", ["up_down", "two_phase", "dual"])
+@pytest.mark.parametrize("max_spikes", [1, 2])
+def test_no_raster_is_longer_than_the_room_it_was_promised(encoder: Any, neuron: Any, max_spikes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapping = map_program(small_network(), test_chip(64, 64, bits_per_cell=3, neuron=neuron, max_spikes=max_spikes))
+    images = np.random.default_rng(0).integers(0, 16, (40, 2, 8, 8))
+    found = [simulate(mapping, images[i : i + 1], fidelity="spike", encoder=encoder, raster=["conv.sum"]).rasters["conv.sum"] for i in range(40)]
+    longest = max(map(len, found))
+    assert can_keep_raster(mapping, "conv.sum") and longest > 15, "neurons drain"
+    monkeypatch.setattr(scan, "MAX_RASTER", longest * found[0][0].size - 1)
+    assert not can_keep_raster(mapping, "conv.sum")
+    assert not can_keep_raster(mapping, "scores.sum"), "scores have no neurons"

@@ -72,7 +72,6 @@ def test_a_sample_meets_every_place_and_channel_and_a_range_every_value(monkeypa
     """Of signals that say where they are: steps of one length through 16 x 8 x 8 values of each image would see a few places only."""
     net, x = net_of(Everything()), images()
     monkeypatch.setattr(signals, "_SAMPLES", 2000)
-    drawn = dict[str, Tensor]()
 
     def numbered(batch: Tensor, keep: dict[str, Tensor]) -> None:
         keep["stem.0"] = torch.arange(16 * 64.0).repeat(len(batch), 1).reshape(-1, 16, 8, 8)

@@ -25,8 +25,9 @@ from memspike.simulator.chunks import chunk_size, in_chunks, one_thread_per_op
 from memspike.simulator.encode import check_encoder, encode
 from memspike.simulator.ideal import Ideal, ready
 from memspike.simulator.kernels import exact_arithmetic, to_numpy
-from memspike.simulator.neuron import check_neuron
-from memspike.simulator.scan import Rule, has_room_for_raster
+from memspike.simulator.layer import Layer
+from memspike.simulator.neuron import check_neuron, rule_of
+from memspike.simulator.scan import has_room_for_raster
 from memspike.simulator.spike import Spike
 from memspike.simulator.walk import Ran
 from memspike.simulator.written import faults_of, written
@@ -158,12 +159,11 @@ def check(
 def can_keep_raster(mapping: Mapping, layer: str) -> bool:
     """Whether `simulate` can keep the spikes that one image makes the layer fire, named by its sum: it has neurons, and they are not too many for that."""
     program, circuit = mapping.program, mapping.chip.neuron
-    fire = fired_by(program, layer)
-    if fire is None or circuit.max_spikes_per_timestep > MAX_RASTER_SPIKES:
+    op, fire = program.op(layer), fired_by(program, layer)
+    if fire is None or not isinstance(op, Conv2d | Dense) or circuit.max_spikes_per_timestep > MAX_RASTER_SPIKES:
         return False
-    rule = Rule(circuit.max_spikes_per_timestep, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max)
-    window = program.types[program.op(layer).inputs[0]].type.num_timesteps
-    return has_room_for_raster(rule, window, math.prod(program.types[layer].shape))
+    driven = Layer(op, program.types[op.inputs[0]], program.types[layer].shape)
+    return has_room_for_raster(rule_of(circuit.kind, driven, fire, circuit.max_spikes_per_timestep), driven.num_timesteps, math.prod(driven.out))
 
 
 def _machine(

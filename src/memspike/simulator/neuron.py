@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspike.chip import NeuronKind
 from memspike.errors import SimulationError
 from memspike.integer import IntType
 from memspike.ops import Fire
@@ -49,7 +50,7 @@ class UpDown:
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
         self.type = fire.type
-        self._scan = _scan(layer, fire, Rule(max_spikes, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max))
+        self._scan = _scan(layer, fire, rule_of("up_down", layer, fire, max_spikes))
         self.note = self._scan.note
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
@@ -63,7 +64,7 @@ class TwoPhase:
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
         self.type, self._num_timesteps = fire.type, layer.num_timesteps
-        self._rule = Rule(max_spikes, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max)
+        self._rule = rule_of("two_phase", layer, fire, max_spikes)
         self.targets, self.note = layer.targets(fire)
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
@@ -84,8 +85,7 @@ class FireOnly:
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
         self.type = fire.type
-        high = min(fire.type.max, layer.num_timesteps * max_spikes)
-        self._scan = _scan(layer, fire, Rule(max_spikes, fires_down=False, drains=False, low=0, high=high))
+        self._scan = _scan(layer, fire, rule_of("fire_only", layer, fire, max_spikes))
         self.note = self._scan.note
 
     def run(self, window: Window, *, keep_raster: bool) -> Fired:
@@ -103,10 +103,10 @@ class Dual:
 
     def __init__(self, layer: Layer, fire: Fire, max_spikes: int) -> None:
         self.type = fire.type
-        highest = (layer.magnitude << fire.fraction_bits) + int(np.abs(fire.charge).max())
+        highest = _highest(layer, fire)
         if highest >= 1 << 63:
             raise SimulationError(f"one side's potential reaches {highest}, past int64", where=f"op {fire.out}", cure="use another neuron")
-        rule = Rule(max_spikes, fires_down=False, drains=True, low=0, high=highest // int(fire.threshold.min()))
+        rule = rule_of("dual", layer, fire, max_spikes)
         weight, charge = layer.op.weight, fire.charge
         sides = [layer.with_weight(half.clip(min=0)) for half in (weight, -weight)]
         fires = [replace(fire, charge=half.clip(min=0)) for half in (charge, -charge)]
@@ -124,6 +124,20 @@ class Dual:
 
 
 NEURONS: dict[str, Callable[[Layer, Fire, int], Neuron]] = {"up_down": UpDown, "two_phase": TwoPhase, "dual": Dual, "fire_only": FireOnly}
+
+
+def rule_of(neuron: NeuronKind, layer: Layer, fire: Fire, max_spikes: int) -> Rule:
+    """How neurons of this kind fire; of `dual`, each of the two."""
+    if neuron == "dual":
+        return Rule(max_spikes, fires_down=False, drains=True, low=0, high=_highest(layer, fire) // int(fire.threshold.min()))
+    if neuron == "fire_only":
+        return Rule(max_spikes, fires_down=False, drains=False, low=0, high=min(fire.type.max, layer.num_timesteps * max_spikes))
+    return Rule(max_spikes, fires_down=True, drains=True, low=fire.type.min, high=fire.type.max)
+
+
+def _highest(layer: Layer, fire: Fire) -> int:
+    """What the potential of one side of a dual neuron reaches at most."""
+    return (layer.magnitude << fire.fraction_bits) + int(np.abs(fire.charge).max())
 
 
 def check_neuron(neuron: str) -> None:

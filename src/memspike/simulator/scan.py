@@ -113,7 +113,7 @@ def drained(counts: Tensor, target: Tensor, rule: Rule, num_fires: int, raster: 
 def drain_raster(left: Tensor, max_spikes: int, num_timesteps: int) -> list[Tensor]:
     """The spikes of the timesteps after a window of `num_timesteps`, of one image: each neuron fires what is left at its limit."""
     length = -(-_largest(left) // max_spikes)
-    if num_timesteps + length > MAX_TIMESTEPS or (num_timesteps + length) * left.numel() > MAX_RASTER:
+    if not _has_room(num_timesteps + length, left.numel()):
         raise SimulationError(f"a raster of {num_timesteps + length} timesteps of {left.numel()} neurons is too large", cure="ask for another layer")
     raster: list[Tensor] = []
     for _ in range(length):
@@ -125,8 +125,11 @@ def drain_raster(left: Tensor, max_spikes: int, num_timesteps: int) -> list[Tens
 def has_room_for_raster(rule: Rule, num_timesteps: int, num_neurons: int) -> bool:
     """Whether the spikes of one image can be kept, however long the neurons drain after a window of `num_timesteps`: one that fired wrongly all the time
     has that to take back before it reaches its count."""
-    longest = 2 * num_timesteps + -(-max(-rule.low, rule.high) // rule.max_spikes)
-    return longest <= MAX_TIMESTEPS and longest * num_neurons <= MAX_RASTER
+    return _has_room(2 * num_timesteps + -(-max(-rule.low, rule.high) // rule.max_spikes), num_neurons)
+
+
+def _has_room(num_timesteps: int, num_neurons: int) -> bool:
+    return num_timesteps <= MAX_TIMESTEPS and num_timesteps * num_neurons <= MAX_RASTER
 
 
 def _largest(values: Tensor) -> int:
