@@ -46,7 +46,7 @@ class Residual(nn.Module):
 @needs_compiler
 @pytest.mark.parametrize(
     ("bits", "precision", "share"),
-    [(Bits(4, 4), "auto", 0.0), (Bits(None, None), "fp32", 0.0), (Bits(None, None), "bf16", 1e-2)],
+    [(Bits(4, 4), "auto", 1e-3), (Bits(None, None), "fp32", 0.0), (Bits(None, None), "bf16", 1e-2)],
     ids=["counts", "float", "narrow"],
 )
 def test_a_compiled_step_is_the_eager_step(bits: Bits, precision: Precision, share: float) -> None:
@@ -64,7 +64,7 @@ def test_a_compiled_step_is_the_eager_step(bits: Bits, precision: Precision, sha
         losses.append(F.cross_entropy(forward(images), labels))
         losses[-1].backward()
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-2, atol=1e-2)
-    # A bias in front of a batch norm has no gradient but what was rounded: where signals are narrow, a share of the whole gradient.
+    # A bias in front of a batch norm has no gradient but what was rounded: where products or signals may be narrow, a share of the whole gradient.
     norms = [torch.linalg.vector_norm(parameter.grad) for parameter in eager.parameters() if parameter.grad is not None]
     slack = 1e-4 + share * torch.linalg.vector_norm(torch.stack(norms))
     for (name, ours), theirs in zip(other.named_parameters(), eager.parameters(), strict=True):

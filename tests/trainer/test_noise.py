@@ -1,5 +1,7 @@
 """Training for a device: what a step sees is what the device does, and a network that has seen it bears it better."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -130,7 +132,10 @@ def test_training_for_a_device_begins_from_the_finished_counts_and_can_be_repeat
         assert a.weight is None or np.array_equal(a.weight, b.weight)
 
 
-@pytest.mark.parametrize("options", [{"epochs": 2.5}, {"epochs": -1}, {"bits_per_cell": 0}, {"time": float("nan")}, {"learning_rate": 0.0}])
-def test_a_training_for_a_device_that_makes_no_sense_is_refused(options):
-    with pytest.raises(TrainingError, match="must be (a whole number|0 or more|1 or more|above zero), got"):
-        Hardening(NOISY, **options)
+NOT = [("epochs", 2.5), ("epochs", -1), ("bits_per_cell", 0), ("time", math.inf), ("time", math.nan), ("learning_rate", 0.0), ("learning_rate", math.inf)]
+
+
+@pytest.mark.parametrize(("option", "value"), NOT)
+def test_a_training_for_a_device_that_makes_no_sense_is_refused(option, value):
+    with pytest.raises(TrainingError, match="must be (a whole number|0 or more|1 or more|a finite number above zero), got"):
+        Hardening(NOISY, **{option: value})

@@ -5,6 +5,7 @@ noise is one normal variate per neuron and window, as in fidelity "analog". Wire
 drawn from a stock made once, because drawing a million of them anew would cost more than the rest of a step.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,7 +112,7 @@ class Hardening:
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole("epochs", self.epochs))
         for name, least in (("epochs", 0), ("bits_per_cell", 1), ("time", 0)):
-            if not getattr(self, name) >= least:
+            if not least <= getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} must be {least} or more, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise TrainingError(f"learning_rate must be above zero, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise TrainingError(f"learning_rate must be a finite number above zero, got {self.learning_rate}")

@@ -55,10 +55,11 @@ class Recipe:
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must be zero or more, got {getattr(self, name)}")
         for name in ("batch_size", "learning_rate", "finetune_learning_rate", "convergence_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise TrainingError(f"{name} must be above zero, got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise TrainingError(f"weight_decay must be zero or more, got {self.weight_decay}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be a finite number above zero, got {getattr(self, name)}")
+        for name in ("weight_decay", "convergence"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be a finite number, zero or more, got {getattr(self, name)}")
         if self.shift is not None and self.shift < 0:
             raise TrainingError(f"shift must be zero or more pixels, got {self.shift}")
         for name, known in (("precision", get_args(Precision)), ("regularizer", get_args(Regularizer))):
