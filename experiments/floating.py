@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from memspike.trainer import RECIPES, Bits, Recipe, Training, load_model
 # ResNet-20 191 and 150 in floating point, 367 and 214 in counts with a teacher; AlexNet 125 and 128, 225 and 178.
 COMPILED = {"lenet": (), "alexnet_cifar": ("counts",), "resnet20": ("float", "counts")}
 EPOCHS = "epochs.jsonl"  # in the folder of a training, beside its checkpoints
+UNKNOWN = {"precision": "unknown", "device": "unknown", "version": "unknown", "seconds": 0.0}  # of epochs that nobody noted
 
 
 class Floating:
@@ -72,7 +74,8 @@ class Floating:
         if program is not None and forward is not None:
             changed = str(int((predictions != forward).sum()))
         right, was_right = (found == self.data.test.labels for found in (predictions, self.predictions))
-        trained = epochs_in(folder) or [{**self._maker(training, is_compiled=False), "seconds": time.monotonic() - started}]
+        rounded = {**self._maker(training, is_compiled=False), "seconds": time.monotonic() - started}
+        trained = (epochs_in(folder) or [UNKNOWN]) if epochs else [rounded]
         seconds = sum(float(epoch["seconds"]) for epoch in trained)
         precision, device, made_by = (" and ".join(dict.fromkeys(str(epoch[name]) for epoch in trained)) for name in ("precision", "device", "version"))
         row = Row(
@@ -124,7 +127,7 @@ class Floating:
     def _maker(self, training: Training, is_compiled: bool) -> dict[str, str]:
         """What computes here and now."""
         precision = f"{training.all_notes()['precision']}{', compiled' * is_compiled}"
-        return {"precision": precision, "device": _device(self.device), "version": build()}
+        return {"precision": precision, "device": device_name(self.device), "version": build()}
 
     def digest(self) -> str:
         """Of its weights: rows of one digest started from the same network."""
@@ -149,15 +152,20 @@ class Watcher:
     def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
         seconds, self._since = time.monotonic() - self._since, time.monotonic()
         with (self.folder / EPOCHS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, "epoch": epoch, "seconds": round(seconds, 1), **self.maker}) + "\n")
+            file.write("\n" + json.dumps({"stage": stage, "epoch": epoch, "seconds": round(seconds, 1), **self.maker}))
         what = f"{self.folder.parent.name}/{self.folder.name}"
         print(f"{what}: {stage} {epoch}/{epochs}, loss {loss:.4f}, {accuracy:.2%} of the test images, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def epochs_in(folder: Path) -> list[dict[str, str | float]]:
-    """The epochs that were trained in a folder, as its watchers noted them."""
-    path = folder / EPOCHS
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    """The epochs that were trained in a folder, as its watchers noted them: an epoch that was trained again counts once, and one whose note was cut off was
+    trained again."""
+    path, found = folder / EPOCHS, dict[tuple[str, int], dict[str, str | float]]()
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(json.JSONDecodeError):
+            epoch = json.loads(line)
+            found[epoch["stage"], epoch["epoch"]] = epoch
+    return list(found.values())
 
 
 @lru_cache(maxsize=2)
@@ -183,10 +191,12 @@ def _image_bits(frozen: QuantizedNetwork | None, bits: Bits) -> str:
     return str(frozen.input_type.bits if frozen is not None else bits.activation or "fp32")
 
 
-def _device(device: str) -> str:
+def device_name(device: str) -> str:
+    """What computes: a GPU's name, or the processor's and how many threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    known = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in known.read_text().splitlines() if line.startswith("model name")] if known.exists() else []
     return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
 
 

@@ -1,6 +1,6 @@
 """Keep floating-point networks in the repository: trains those that are not there, and writes their weights and where they are from to experiments/networks.
 
-Run: python experiments/keep.py [--networks resnet20] [--seeds 3]
+Run: python experiments/keep.py [--networks alexnet_cifar resnet20] [--seeds 3]
 Every table starts from a kept network, unless it is told to train `--anew`; one of another recipe or other data is left aside.
 """
 
@@ -13,7 +13,7 @@ from tables import common_options, floating_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["resnet20"], choices=list(DATA))
+    parser.add_argument("--networks", nargs="+", default=["alexnet_cifar", "resnet20"], choices=list(DATA))
     parser.add_argument("--seeds", type=int, help="how many, from 0 on (default: 5 on MNIST, 3 on CIFAR-10)")
     common_options(parser)
     parser.add_argument("--device", default="cpu")

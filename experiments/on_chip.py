@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from floating import Floating, build
 from methods import DATA, SEEDS, TITLES, Method
 from printed import spread
 from rich.console import Console
 from rich.table import Table
+from rows import alone
 from tables import common_options, floating_of
 
 import memspike as ms
@@ -51,7 +51,7 @@ def main() -> None:
             if missing:
                 version = build()
                 floating = floating_of(network, seed, asked)
-                add(measure(floating, *programs(floating), missing, asked.images, version), asked.runs)
+                add(measure(floating, *programs(floating), missing, asked.images, version))
     show([row for row in read() if row["num_images"] == str(asked.images)])
 
 
@@ -96,11 +96,10 @@ def read() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def add(rows: Iterator[dict[str, Any]], runs: Path) -> None:
+def add(rows: Iterator[dict[str, Any]]) -> None:
     """Write more rows, in place of those of their keys and in an order that does not depend on when they were finished; whole or not at all."""
     made = [{name: str(value) for name, value in row.items()} for row in rows]
-    runs.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs / "on_chip.lock"):
+    with alone(RESULTS):
         kept = [row for row in read() if _key(row) not in {_key(new) for new in made}]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(made[0]), lineterminator="\n")

@@ -34,7 +34,7 @@ def table_lines(rows: Sequence[Row], aims: Aims) -> list[str]:
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(row.key[:-1], []).append(row)
+        groups.setdefault((row.data, str(row.epochs), *row.key[:-1]), []).append(row)  # means are over seeds alone
     for members in groups.values():
         first = members[0]
         place = f"{first.network} {first.activation_bits}"

@@ -10,7 +10,7 @@ are compared with spikes and with the program instead, every value of every laye
 
 import argparse
 import csv
-import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +21,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rows import alone
 
 import memspike as ms
 from memspike.chip import Chip
 from memspike.compiler import Repeat
 from memspike.ensemble import Ensemble
+from memspike.files import write_text
 from memspike.mapping import AVOID
 from memspike.montecarlo import Design
 from memspike.program import Program
@@ -213,13 +215,20 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def append(path: Path, row: Sequence[object], command: str) -> None:
-    """One row in one write, so that several processes may fill a table."""
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# {command}\n{','.join(COLUMNS)}\n")
-    text = ",".join(f'"{value}"' if "," in str(value) else str(value) for value in row) + "\n"
-    with path.open("ab") as file:
-        os.write(file.fileno(), text.encode())
+    """One more row; several processes may fill a table, and a chip that two of them simulated is there once."""
+    with alone(path):
+        if (row[0], str(row[2])) in {(known["case"], known["chip"]) for known in rows_of(path)}:
+            return
+        before = path.read_text() if path.exists() else f"# {command}\n{','.join(COLUMNS)}\n"
+        write_text(path, before + ",".join(f'"{value}"' if "," in str(value) else str(value) for value in row) + "\n")
+
+
+def check_alike(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """Leave with a message where chips that are set beside each other are of different designs, networks or numbers of images."""
+    for what, column in (("case", "design"), ("network", "program"), ("network", "images")):
+        for name in dict.fromkeys(row[what] for row in rows):
+            if len({row[column] for row in rows if row[what] == name}) > 1:
+                sys.exit(f"{path}: the rows of {what} {name!r} are not of one {column}; move the file away to begin anew")
 
 
 def ensemble_of(rows: Sequence[dict[str, str]]) -> Ensemble:
@@ -242,6 +251,7 @@ def recovery(now: Ensemble, before: Ensemble) -> str:
 def show(experiment: Experiment, path: Path, console: Console) -> None:
     """The table: every case that has rows."""
     rows = rows_of(path)
+    check_alike(rows, path)
     by_case = {case.name: [row for row in rows if row["case"] == case.name] for case in experiment.cases}
     found = {name: ensemble_of(own) for name, own in by_case.items() if own}
     table = Table("case", "chips", "ideal", "mean", "std", "5 % to 95 %", "loss", "yield 0.3", "yield 0.5", "recovered", box=None, title=path.name)
@@ -278,7 +288,8 @@ def main() -> None:
         return
     if asked.data is None or asked.training is None:
         parser.error("--data and --training are needed to simulate; --show prints the rows that are there without them")
-    command = f"python experiments/real_chips.py {asked.network} --data {asked.data} --training runs/{asked.training.name}"
+    said = ["python", "experiments/real_chips.py", asked.network, "--data", asked.data, "--training", str(asked.training)]
+    command = shlex.join([*said, *["--recipe"] * bool(asked.recipe), *asked.recipe])
     changes = {name: int(number) for name, number in (text.split("=") for text in asked.recipe)}
     if asked.perfect:
         compare(Bench(experiment, asked.data, asked.training, changes), asked.network, RESULTS / "perfect_chips.csv", f"{command} --perfect")

@@ -18,8 +18,8 @@ RESULTS = Path(__file__).parent / "results"
 class Row:
     """One finished training. Accuracies are shares of all test images; `won` and `lost` are images classified rightly only by the quantised network, and
     only by the floating-point one that it started from; `epochs` are those after the floating-point training, which the control had too. `seconds`,
-    `precision`, `device` and `version` are of those epochs; `fp32_digest` names the floating-point network, `control` says how
-    its control was trained (empty in older rows)."""
+    `precision`, `device` and `version` are of those epochs, 0 and "unknown" where nobody noted them; `fp32_digest` names the floating-point network,
+    `control` says how its control was trained (empty in older rows)."""
 
     table: str
     network: str
@@ -76,8 +76,13 @@ def write(table: str, rows: Iterable[Row]) -> None:
     write_text(RESULTS / f"{table}.csv", text.getvalue())
 
 
-def add(row: Row, runs: Path) -> None:
+def alone(path: Path) -> FileLock:
+    """The lock of whoever changes this file, whatever else their commands have in common."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def add(row: Row) -> None:
     """Write one more row, in place of the one of its key; trainings that end at the same moment wait for each other."""
-    runs.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs / f"{row.table}.lock"):
+    with alone(RESULTS / f"{row.table}.csv"):
         write(row.table, [*(known for known in read(row.table) if known.key != row.key), row])

@@ -79,7 +79,7 @@ def in_turn(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
     for (network, seed), ways in wanted.items():
         floating = floating_of(network, seed, asked)
         for method, bits in ways:
-            add(floating.row(table, method, bits)[0], asked.runs)
+            add(floating.row(table, method, bits)[0])
 
 
 def at_once(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
@@ -91,12 +91,16 @@ def at_once(table: str, wanted: Wanted, asked: argparse.Namespace) -> None:
             for (network, seed), ways in wanted.items()
         }
         rows: list[Future[None]] = []
-        for ready in as_completed(shared):
-            ready.result()
-            network, seed = shared[ready]
-            rows += [pool.submit(_row, table, network, seed, method, bits, asked) for method, bits in wanted[network, seed]]
-        for row in as_completed(rows):
-            row.result()
+        try:
+            for ready in as_completed(shared):
+                ready.result()
+                network, seed = shared[ready]
+                rows += [pool.submit(_row, table, network, seed, method, bits, asked) for method, bits in wanted[network, seed]]
+            for row in as_completed(rows):
+                row.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what runs goes on to its end; what waits is for another time
+            raise
 
 
 def _share(network: str, seed: int, epochs: set[int], asked: argparse.Namespace) -> None:
@@ -106,7 +110,7 @@ def _share(network: str, seed: int, epochs: set[int], asked: argparse.Namespace)
 
 
 def _row(table: str, network: str, seed: int, method: Method, bits: int, asked: argparse.Namespace) -> None:
-    add(floating_of(network, seed, asked).row(table, method, bits)[0], asked.runs)
+    add(floating_of(network, seed, asked).row(table, method, bits)[0])
 
 
 def floating_of(network: str, seed: int, asked: argparse.Namespace) -> Floating:

@@ -14,10 +14,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from floating import Floating
+from filelock import FileLock
+from floating import Floating, device_name
 from methods import BRIEF, SEEDS, Method
 from printed import Aims, table_lines
 from rows import Row, add, read
@@ -51,10 +53,9 @@ def main() -> None:
             for bits in asked.bits:
                 done = {row.key for row in read(TABLE)}
                 if (network, str(bits), str(bits), OURS.name, str(seed)) not in done:
-                    row, _ = floating.row(TABLE, OURS, bits)
-                    add(row, asked.runs)
+                    add(floating.row(TABLE, OURS, bits)[0])
                 if (network, str(bits), str(bits), THEIRS, str(seed)) not in done:
-                    add(theirs(floating, bits), asked.runs)
+                    add(theirs(floating, bits))
     print(f"# {TITLE}\n")
     for line in table_lines(read(TABLE), AIMS):
         print(line)
@@ -62,14 +63,14 @@ def main() -> None:
 
 def theirs(floating: Floating, bits: int) -> Row:
     """Brevitas' row: the same epochs in its own process."""
-    network, seed, folder = floating.network, floating.seed, floating.folder / "brevitas"
+    network, seed, folder = floating.network, floating.seed, floating.folder / f"brevitas-{bits}"
+    ours = next(row for row in read(TABLE) if row.key == (network, str(bits), str(bits), OURS.name, str(seed)))
+    if ours.fp32_digest != floating.digest():
+        sys.exit(f"memspike's row of {network}, {bits} bits, seed {seed} started from another floating-point network: delete it and train both")
     recipe = RECIPES[network]
     epochs = BRIEF[network] + recipe.convergence_epochs
     plain = Stage("counts", epochs, recipe.finetune_learning_rate)
-    folder.mkdir(parents=True, exist_ok=True)
     train, test = floating.data.train, floating.data.test
-    np.savez(folder / "data.npz", images=train.images, labels=train.labels, test=test.images)
-    save_file({name: value.contiguous() for name, value in floating.state.items()}, folder / "state.safetensors")
     shift = recipe.shift if recipe.shift is not None else -(-train.images.shape[-1] // 16)
     wanted = {
         "network": network, "bits": bits, "epochs": epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.finetune_learning_rate,
@@ -79,21 +80,28 @@ def theirs(floating: Floating, bits: int) -> Row:
     }  # fmt: skip
     python = os.environ.get("MEMSPIKE_PEERS", str(HERE.parent / ".venv-peers/bin/python"))
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": ""}
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "alone.lock"):
+        np.savez(folder / "data.npz", images=train.images, labels=train.labels, test=test.images)
+        save_file({name: value.contiguous() for name, value in floating.state.items()}, folder / "state.safetensors")
+        answer = _trained(python, wanted, environment)
+        right, was_right = (found == test.labels for found in (np.load(folder / "predictions.npy"), floating.predictions))
+    return replace(
+        ours, method=THEIRS, accuracy_program=float(right.mean()), changed_predictions="", won=int((right & ~was_right).sum()),
+        lost=int((was_right & ~right).sum()), seconds=answer["seconds"], precision="fp32", device=device_name("cpu"),
+        version=f"brevitas {answer['version']}", program_digest="",
+    )  # fmt: skip
+
+
+def _trained(python: str, wanted: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    """What Brevitas' process answers when it has trained."""
     try:
         done = subprocess.run([python, str(HERE / "peers/brevitas_training.py"), json.dumps(wanted)], stdout=subprocess.PIPE, text=True, env=environment)
     except FileNotFoundError:
         sys.exit(f"Brevitas was not found: there is no {python}. Run `make bench-peers`, or name a Python that has it in MEMSPIKE_PEERS.")
     if done.returncode:
         sys.exit(f"Brevitas failed, see above: {python}")
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
-    right, was_right = (found == test.labels for found in (np.load(folder / "predictions.npy"), floating.predictions))
-    ours = next(row for row in read(TABLE) if row.key == (network, str(bits), str(bits), OURS.name, str(seed)))
-    if ours.fp32_digest != floating.digest():
-        sys.exit(f"memspike's row of {network}, {bits} bits, seed {seed} started from another floating-point network: delete it and train both")
-    return replace(
-        ours, method=THEIRS, accuracy_program=float(right.mean()), changed_predictions="", won=int((right & ~was_right).sum()),
-        lost=int((was_right & ~right).sum()), seconds=answer["seconds"], precision="fp32", version=f"brevitas {answer['version']}", program_digest="",
-    )  # fmt: skip
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 if __name__ == "__main__":

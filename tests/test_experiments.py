@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_rows_come_back_as_they_were_written(imported: Any, monkeypatch: pytest.
     rows.write("again", reversed(known))
     assert rows.read("again") == sorted(known, key=lambda row: row.key)
     assert rows.read("nothing") == []
-    rows.add(replace(known[0], table="again", seconds=1.0), tmp_path / "runs")
+    rows.add(replace(known[0], table="again", seconds=1.0))
     assert len(rows.read("again")) == len(known), "a row takes the place of the one of its key"
 
 
@@ -109,13 +110,92 @@ def test_a_row_names_whoever_trained_its_epochs(imported: Any, monkeypatch: pyte
     assert direct.program_digest != fitted.program_digest, "scales of least squared error are not those of the largest weight"
     assert direct.fp32_digest == fitted.fp32_digest == trained.fp32_digest != ""
     log = tmp_path / "runs" / "lenet-0" / bench.methods[-1].folder(4) / imported("floating").EPOCHS
-    first, second = (json.loads(line) for line in log.read_text().splitlines())
+    first, second = (json.loads(line) for line in log.read_text().split("\n") if line)
     assert (first["stage"], second["stage"]) == ("convergence", "counts")
-    log.write_text("".join(json.dumps(line) + "\n" for line in ({**first, "version": "older", "seconds": 100.0}, second)))
+    again, half = {**first, "version": "older", "seconds": 100.0}, json.dumps(second)[:20]
+    log.write_text("\n".join([json.dumps(first), json.dumps(again), half, json.dumps(second)]))  # trained twice; cut off, and then trained
     (tmp_path / "table3_both.csv").unlink()
     bench.main()
-    again = next(row for row in rows.read("table3_both") if row.method == trained.method)
-    assert again.version == f"older and {trained.version}" and again.seconds == 100.0 + second["seconds"]
+    found = next(row for row in rows.read("table3_both") if row.method == trained.method)
+    assert found.version == f"older and {trained.version}" and found.seconds == 100.0 + second["seconds"]
+    log.unlink()
+    (tmp_path / "table3_both.csv").unlink()
+    bench.main()
+    found = next(row for row in rows.read("table3_both") if row.method == trained.method)
+    assert (found.seconds, found.version, found.device) == (0.0, "unknown", "unknown") and found.program_digest == trained.program_digest
+
+
+def test_two_commands_that_end_at_the_same_moment_both_leave_their_rows(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = imported("rows")
+    one = rows.read("table4_recipe")[0]
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    read, others = rows.read, list[threading.Thread]()
+
+    def slowly(table: str) -> Any:
+        found = read(table)
+        if not others:  # between reading and writing, another one comes
+            others.append(threading.Thread(target=rows.add, args=(replace(one, seed=1),)))
+            others[0].start()
+            others[0].join(0.2)
+        return found
+
+    monkeypatch.setattr(rows, "read", slowly)
+    rows.add(replace(one, seed=0))
+    others[0].join()
+    assert [row.seed for row in read(one.table)] == [0, 1]
+
+
+def test_rows_of_brevitas_are_their_own(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the machine that trained it, the predictions of its own process, and no training beside a row of another network."""
+    versus, floating, rows = map(imported, ("versus_brevitas", "floating", "rows"))
+    for where in shrink(tmp_path):
+        monkeypatch.setattr(*where)
+    net = floating.Floating("lenet", 0, floating.load_data(tmp_path, ""), tmp_path / "runs", "cpu")
+    for bits in (4, 2):
+        ours, _ = net.row(versus.TABLE, versus.OURS, bits)
+        rows.add(replace(ours, device="elsewhere"))
+    labels, asked = net.data.test.labels, list[dict[str, Any]]()
+
+    def trained(command: list[str], **_: Any) -> Any:
+        asked.append(json.loads(command[-1]))
+        np.save(asked[-1]["out"], labels if asked[-1]["bits"] == 4 else (labels + 1) % 10)
+        if len(asked) == 1:
+            assert versus.theirs(net, 2).accuracy_program == 0.0, "another of fewer bits ends meanwhile"
+        return subprocess.CompletedProcess(command, 0, '{"seconds": 7.0, "version": "1"}')
+
+    monkeypatch.setattr(versus.subprocess, "run", trained)
+    row = versus.theirs(net, 4)
+    assert (row.accuracy_program, row.device, row.seconds, row.version) == (1.0, floating.device_name("cpu"), 7.0, "brevitas 1")
+    rows.add(replace(ours, fp32_digest="another"))
+    with pytest.raises(SystemExit, match="2 bits, seed 0 started from another"):
+        versus.theirs(net, 2)
+    assert [each["bits"] for each in asked] == [4, 2]
+
+
+def test_a_mean_is_over_seeds_alone(imported: Any) -> None:
+    """Not over data sets, nor over trainings of different lengths."""
+    rows, printed = imported("rows"), imported("printed")
+    one = rows.read("table4_recipe")[0]
+    others = [replace(one, data="another"), replace(one, epochs=one.epochs + 1)]
+    assert len(printed.table_lines([one, *others, replace(one, seed=7)], printed.Aims())) == 2 + 3
+
+
+def test_chips_set_beside_each_other_are_of_one_design(imported: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    real = imported("real_chips")
+    path, row = tmp_path / "chips.csv", ("HfOx", "trained", 0, 0.9, 0.95, 3, 100, "1.00", "program", "design")
+    for each in (row, row, (*row[:2], 1, *row[3:])):
+        real.append(path, each, "a command")
+    assert [known["chip"] for known in real.rows_of(path)] == ["0", "1"] and path.read_text().startswith("# a command\n")
+    real.check_alike(real.rows_of(path), path)
+    for column in (6, 8, 9):
+        other = tmp_path / f"{column}.csv"
+        for each in (row, (*row[:2], 1, *row[3:column], "other", *row[column + 1 :])):
+            real.append(other, each, "a command")
+        with pytest.raises(SystemExit, match="not of one"):
+            real.check_alike(real.rows_of(other), other)
+    for name in ("lenet", "alexnet"):
+        path = real.RESULTS / f"real_chips_{name}.csv"
+        real.check_alike(real.rows_of(path), path)
 
 
 def test_rows_start_from_a_network_that_is_kept(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +220,7 @@ def test_rows_start_from_a_network_that_is_kept(imported: Any, monkeypatch: pyte
     direct = methods.Method("direct rounding", "direct")
     (one, _), (other, _) = (network.row("again", direct, 4) for network in (trained, found))
     assert one.program_digest == other.program_digest and one.fp32_digest == other.fp32_digest
-    rows.add(replace(other, table="table9", epochs=7, accuracy_fp32_control=0.25, control=found.control_said(7)), tmp_path)
+    rows.add(replace(other, table="table9", epochs=7, accuracy_fp32_control=0.25, control=found.control_said(7)))
     assert found.control(7) == 0.25 and not (found.folder / "control-7").exists(), "a row has what seven more epochs bring"
     assert rows.control(found.digest(), found.control_said(8)) is rows.control("", found.control_said(7)) is None
     longer = replace(methods.RECIPES["lenet"], epochs=2)

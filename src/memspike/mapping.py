@@ -43,10 +43,9 @@ class Tile:
     targets: NDArray[np.unsignedinteger] | None = None
 
     def __post_init__(self) -> None:
-        kind = np.uint8 if self.levels.max(initial=0) < 256 else np.uint16
-        object.__setattr__(self, "levels", frozen(self.levels, kind))
-        if self.targets is not None:
-            object.__setattr__(self, "targets", frozen(self.targets, kind))
+        for name in ("levels", "targets"):
+            if (held := getattr(self, name)) is not None:
+                object.__setattr__(self, name, frozen(held, np.uint8 if held.max(initial=0) < 256 else np.uint16))
         for name, size in (("row_places", self.levels.shape[0]), ("column_places", self.levels.shape[1])):
             places = getattr(self, name)
             if places is not None:

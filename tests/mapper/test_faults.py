@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from devices import chip, stuck
 from memspike.errors import MappingError
+from memspike.integer import IntType
 from memspike.mapper import map as map_program
+from memspike.mapper.faults import _Crossbar
 from memspike.mapping import AVOID, FaultMap
 from memspike.simulator import faults_of, simulate, written
 from random_programs import images_for, programs
@@ -105,6 +107,57 @@ def test_groups_on_one_crossbar_keep_rows_and_columns_of_their_own():
     assert error(around) < error(replace(plain, faults=faults_of(plain, 1)))
 
 
+@pytest.mark.parametrize("means", [AVOID, ("compensate",), ("rows", "compensate")])
+def test_what_is_made_small_is_the_error_of_the_cells(means, monkeypatch):
+    """Also where another group's row crosses: nothing is written there, so that nothing makes up for a fault."""
+    program, found = one_conv(4, 4, 2, 4, groups=4), []
+    plain = map_program(program, chip(20, 10, stuck=stuck(0.1, 0.1)))
+    assert len({tile.group for tile in plain.tiles if tile.crossbar == 0}) > 1
+    tiles = _Crossbar.tiles
+
+    def noting(crossbar):
+        yield from tiles(crossbar)
+        found.append(crossbar._error())
+
+    monkeypatch.setattr(_Crossbar, "tiles", noting)
+    for seed in range(12):
+        found.clear()
+        around = map_program(program, plain.chip, faults=faults_of(plain, seed), avoid=means)
+        assert sum(found) == pytest.approx(error(around), abs=1e-9)
+
+
+def test_two_groups_take_the_best_of_all_orders():
+    program = one_dense(2, 1, groups=2, weight=np.array([[3, -5], [7, 1]]))
+    for seed in range(5):
+        plain = map_program(program, chip(5, 4, stuck=stuck(0.2, 0.2)))
+        faults = faults_of(plain, seed)
+        first, second = plain.tiles
+        assert first.crossbar == second.crossbar
+
+        def placed(order, first=first, second=second):
+            return replace(first, row_places=np.array(order[:2])), replace(second, row_places=np.array(order[2:]))
+
+        best = min(error(replace(plain, faults=faults, tiles=placed(order))) for order in permutations(range(5), 4))
+        assert error(map_program(program, plain.chip, faults=faults, avoid=["rows"])) == pytest.approx(best)
+
+
+def test_the_ways_may_come_one_by_one():
+    plain = map_program(small_network(), SICK)
+    faults = faults_of(plain, 1)
+    around, again = (map_program(small_network(), SICK, faults=faults, avoid=ways) for ways in (AVOID, iter(AVOID)))
+    assert error(around) == error(again) < error(replace(plain, faults=faults))
+
+
+def test_a_level_that_makes_up_for_a_fault_may_be_higher_than_any_weight():
+    """Of nine bits where the weights take eight: what is written is not cut to them."""
+    nine = replace(chip(2, 2, levels=512), bits_per_cell=9)
+    cells = np.zeros((1, 2, 2), np.uint8)
+    cells[0, 0, 0] = 2  # the plus cell of 3 is stuck at 511
+    program = one_dense(2, 1, weight=np.array([[3, -5]]), type=IntType(10, signed=True))
+    (tile,) = map_program(program, nine, faults=FaultMap(cells, "test"), avoid=["compensate"]).tiles
+    assert tile.written.tolist() == [[3, 508], [0, 5]] and tile.levels.dtype == np.uint8
+
+
 def test_a_map_of_another_chip_and_unknown_means_are_refused():
     with pytest.raises(MappingError, match=r"a fault map of \[3, 8, 8\] cells; the mapping has \[5, 8, 8\]"):
         map_program(small_network(), SICK, faults=FaultMap(np.zeros((3, 8, 8), np.uint8), "test"))
@@ -113,7 +166,10 @@ def test_a_map_of_another_chip_and_unknown_means_are_refused():
         map_program(small_network(), SICK, faults=faults, avoid=["luck"])
     with pytest.raises(MappingError, match="a fault map knows one copy of each op"):
         map_program(small_network(), SICK, faults=faults, copies=2)
-    with pytest.raises(MappingError, match="4 spare pairs of columns; the crossbar has 4 pairs"):
-        map_program(small_network(), SICK, spare_columns=4)
+    with pytest.raises(MappingError, match="no way around faults is called 'luck'"):
+        map_program(small_network(), SICK, avoid=["luck"])
+    for spare in (4, -1, 1.5, True):
+        with pytest.raises(MappingError, match=f"{spare} spare pairs of columns; the crossbar has 4 pairs"):
+            map_program(small_network(), SICK, spare_columns=spare)
     with pytest.raises(MappingError, match="of 0 healthy, 1 low, 2 high"):
         FaultMap(np.full((4, 8, 8), 3, np.uint8), "test")

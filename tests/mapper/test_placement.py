@@ -1,5 +1,6 @@
 """Placement: crossbars in the order of the ops, small groups together, copies as asked for."""
 
+import numpy as np
 import pytest
 
 from chips import test_chip
@@ -46,7 +47,7 @@ def test_copies_multiply_crossbars_and_not_tiles():
 
 
 def test_one_number_of_copies_gives_no_op_more_than_its_positions():
-    mapping = map(small_network(), test_chip(8, 8, bits_per_cell=3), copies=100)
+    mapping = map(small_network(), test_chip(8, 8, bits_per_cell=3), copies=np.int64(100))
     assert {plan.op: plan.copies for plan in mapping.layers} == {"conv.sum": 64, "scores.sum": 1}
 
 
@@ -59,6 +60,7 @@ def test_one_number_of_copies_gives_no_op_more_than_its_positions():
         ({"conv.sum": 1.5}, "program small: copies of conv.sum is 1.5; expected an integer, 1 or more"),
         (-1, "program small: copies is -1; expected an integer, 1 or more"),
         (True, "program small: copies is True; expected an integer, 1 or more"),
+        (2.5, "program small: copies is 2.5; expected an integer, 1 or more"),
     ],
 )
 def test_copies_that_make_no_sense_are_refused(copies, message):

@@ -329,7 +329,41 @@ def test_wrong_data_are_refused() -> None:
     assert refused(DataError, data=broken) == f"noise, test: images uint8 [0, 2, 8, 8] and labels [0]; {wanted}"
     broken = dataclasses.replace(data, train=NoiseSplit(data.train.images / 255, data.train.labels))
     assert refused(DataError, data=broken) == f"noise, train: images float64 [96, 2, 8, 8] and labels [96]; {wanted}"
+    broken = dataclasses.replace(data, test=NoiseSplit(data.test.images[..., 1:], data.test.labels))
+    assert refused(DataError, data=broken) == "noise: images are [2, 8, 8] in train and [2, 8, 7] in test; all must have one size\n  resize them first"
+    cure = "\n  number the classes from 0"
+    for labels, said in ((data.train.labels.astype(float), "float64"), (data.train.labels - 1, "int64 from -1 on")):
+        broken = dataclasses.replace(data, train=NoiseSplit(data.train.images, labels))
+        assert refused(DataError, data=broken) == f"noise, train: labels are {said}; expected integers, 0 or more{cure}"
     assert refused(ModelError, model_of(classes=2)) == "the network gives 2 scores, noise has 3 classes\n  match the last layer to the data"
+    broken = dataclasses.replace(data, test=NoiseSplit(data.test.images, data.test.labels + 1))
+    assert refused(ModelError, data=broken) == "the network gives 3 scores, noise has 4 classes\n  match the last layer to the data"
+
+
+def test_labels_are_numbers_of_any_width() -> None:
+    data = Noise.of()
+    narrow = dataclasses.replace(data, train=NoiseSplit(data.train.images, data.train.labels.astype(np.int32)))
+    found = [Training(model_of(), each, recipe=SHORT).floating().state_dict() for each in (data, narrow)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+class Twice(nn.Module):
+    """One convolution, run twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(128, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.relu(self.conv(torch.relu(self.conv(x)))).flatten(1))
+
+
+def test_a_module_that_runs_twice_has_the_same_bits_each_time() -> None:
+    for one, bits in (("conv", "8 and 4"), ("conv_2", "4 and 8")):
+        message = refused(model=Twice(), bits=Bits(4, 4, overrides=((one, None, 8),)))
+        assert message.startswith(f"conv and conv_2 are one module, but would have weights of {bits} bits\n"), message
+    training = Training(Twice(), Noise.of(), bits=Bits(4, 4, overrides=(("conv*", None, 8),)), recipe=SHORT)
+    assert {layer.name: training.bits.weight_of(layer.name) for layer in training.net.layers if layer.module} == {"conv": 8, "conv_2": 8, "fc": 4}
 
 
 def test_wrong_options_are_refused_before_anything_is_trained() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
+from memspike.integer import whole
 from memspike.mapper.faults import avoid_faults
 from memspike.mapper.placement import copies_of, num_crossbars, place
 from memspike.mapper.tiling import plan_layer, weighted_ops
@@ -37,7 +38,8 @@ def map(
         A mapping whose tiles hold every weight exactly once (of one copy), crossbars numbered in the order of the ops.
 
     Raises:
-        MappingError: the program has no weights, an op does not fit the chip, `copies` makes no sense, or the fault map is another chip's.
+        MappingError: the program has no weights, an op does not fit the chip, `copies`, `avoid` or `spare_columns` make no sense, or the
+            fault map is another chip's.
     """
     where = f"program {program.name}"
     ops = weighted_ops(program)
@@ -47,11 +49,14 @@ def map(
         wanted = copies_of(program, ops, copies)
     except MappingError as error:
         raise MappingError(error.what, where=where, cure=error.cure) from error
-    if not 0 <= spare_columns < chip.crossbar.columns // 2:
-        what = f"{spare_columns} spare pairs of columns; the crossbar has {chip.crossbar.columns // 2} pairs"
-        raise MappingError(what, where=where, cure="leave at least one pair for weights")
+    spare, means = whole(spare_columns), frozenset(avoid)
+    if spare is None or not 0 <= spare < chip.crossbar.columns // 2:
+        what = f"{spare_columns!r} spare pairs of columns; the crossbar has {chip.crossbar.columns // 2} pairs"
+        raise MappingError(what, where=where, cure="a whole number, and at least one pair left for weights")
+    if unknown := means.difference(AVOID):
+        raise MappingError(f"no way around faults is called {min(unknown)!r}", where=where, cure=f"ways: {', '.join(AVOID)}")
     # Weights are cut for a crossbar without its spare columns, and lie on the whole one.
-    used = replace(chip, crossbar=replace(chip.crossbar, columns=chip.crossbar.columns - 2 * spare_columns))
+    used = replace(chip, crossbar=replace(chip.crossbar, columns=chip.crossbar.columns - 2 * spare))
     layers: list[LayerPlan] = []
     tiles: list[Tile] = []
     first = 0
@@ -68,5 +73,5 @@ def map(
         return mapping
     if any(plan.copies > 1 for plan in layers):
         raise MappingError("a fault map knows one copy of each op", where=where, cure="map without copies, or without a fault map")
-    around = (tile for plan in layers for tile in avoid_faults(list(mapping.tiles_of(plan.op)), plan, chip, faults, avoid))
+    around = (tile for plan in layers for tile in avoid_faults(list(mapping.tiles_of(plan.op)), plan, chip, faults, means))
     return replace(mapping, tiles=tuple(around))

@@ -8,7 +8,7 @@ is right. Rows and columns are each an optimal assignment while the other is hel
 That any row of weights can be driven from any word line, and any pair read by any neuron, is assumed: it takes a configurable routing that is not costed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspike.chip import Chip
-from memspike.errors import MappingError
 from memspike.integer import Integers
-from memspike.mapping import AVOID, FaultMap, LayerPlan, Tile
+from memspike.mapping import FaultMap, LayerPlan, Tile
 from memspike.physics import device as cells
 
 Floats = NDArray[np.float64]
@@ -26,14 +25,8 @@ Floats = NDArray[np.float64]
 _MAX_ROUNDS = 20  # a round that gains nothing ends it long before
 
 
-def avoid_faults(tiles: Sequence[Tile], plan: LayerPlan, chip: Chip, faults: FaultMap, avoid: Iterable[str]) -> Iterator[Tile]:
-    """The tiles of one op, on the same crossbars, placed and written around the stuck cells of `faults` by the means `avoid`.
-
-    Raises MappingError for an unknown means.
-    """
-    means = frozenset(avoid)
-    if unknown := means.difference(AVOID):
-        raise MappingError(f"no way around faults is called {min(unknown)!r}", cure=f"ways: {', '.join(AVOID)}")
+def avoid_faults(tiles: Sequence[Tile], plan: LayerPlan, chip: Chip, faults: FaultMap, means: frozenset[str]) -> Iterator[Tile]:
+    """The tiles of one op, on the same crossbars, placed and written around the stuck cells of `faults` by these `means`."""
     pair = _Pair.of(chip, plan.max_level, "compensate" in means)
     for crossbar, group in groupby(sorted(tiles, key=lambda tile: tile.crossbar), key=lambda tile: tile.crossbar):
         yield from _Crossbar(tuple(group), plan, pair, faults.cells[crossbar], means).tiles()
@@ -42,10 +35,11 @@ def avoid_faults(tiles: Sequence[Tile], plan: LayerPlan, chip: Chip, faults: Fau
 @dataclass(frozen=True, slots=True)
 class _Pair:
     """What a pair of cells can hold: `error` [3, 3, weights] in levels, and what is written to its `plus` and `minus` cell [3, 3, weights], by the faults of
-    the plus and the minus cell and the intended weight, counted from -max_level."""
+    the plus and the minus cell and the intended weight, counted from -max_level; and the `empty` error [3, 3] of a pair that is never written."""
 
     max_level: int
     error: Floats
+    empty: Floats
     plus: Integers
     minus: Integers
 
@@ -64,7 +58,8 @@ class _Pair:
         held = [side.astype(np.float64) for side in (plus, minus)]
         for kind, level in enumerate(stuck, start=1):
             held[0][kind], held[1][:, kind] = level, level
-        return cls(max_level, held[0] - held[1] - weight, plus, minus)
+        left = np.array([0.0, *stuck])
+        return cls(max_level, held[0] - held[1] - weight, left[:, None] - left, plus, minus)
 
 
 class _Crossbar:
@@ -77,6 +72,7 @@ class _Crossbar:
         self.column: Integers = np.concatenate([tile.places[1][::2] for tile in tiles]) // 2
         self.swapped: NDArray[np.bool_] = np.zeros(len(self.column), bool)
         self.weight = np.zeros((len(self.row), len(self.column)), np.int64)  # 0 where another group's row crosses: it should hold nothing
+        self.own = np.zeros(self.weight.shape, bool)  # not where it crosses: nothing is written there, so that nothing makes up for a fault
         self.blocks: list[tuple[slice, slice]] = []
         r = c = 0
         for tile in tiles:
@@ -84,6 +80,7 @@ class _Crossbar:
             block = slice(r, r + height), slice(c, c + width)
             levels = tile.levels.astype(np.int64)
             self.weight[block] = levels[:, ::2] - levels[:, 1::2]
+            self.own[block] = True
             self.blocks.append(block)
             r, c = r + height, c + width
         slices = np.tile(np.arange(plan.slices), len(self.column) // plan.slices)
@@ -100,7 +97,7 @@ class _Crossbar:
         for tile, (rows, pairs) in zip(self.given, self.blocks, strict=True):
             swapped = self.swapped[pairs].astype(np.int64)
             columns = np.stack([2 * self.column[pairs] + swapped, 2 * self.column[pairs] + 1 - swapped], axis=1).ravel()
-            targets = np.stack([plus[rows, pairs], minus[rows, pairs]], axis=2).reshape(tile.levels.shape).astype(tile.levels.dtype)
+            targets = np.stack([plus[rows, pairs], minus[rows, pairs]], axis=2).reshape(tile.levels.shape)
             changed = None if np.array_equal(targets, tile.levels) else targets
             yield replace(tile, row_places=self.row[rows], column_places=columns, targets=changed)
 
@@ -146,7 +143,7 @@ class _Crossbar:
 
     def _squared(self, plus: int, minus: int) -> Floats:
         """The squared error `[rows, pairs]` that each weight would have with such faults."""
-        return self.pair.error[plus, minus][self.weight + self.pair.max_level] ** 2 * self.worth
+        return self._errors(plus, minus) ** 2 * self.worth
 
     def _sides(self, row: Integers, column: Integers, swapped: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The faults `[rows, pairs]` of the plus and of the minus cells."""
@@ -155,7 +152,12 @@ class _Crossbar:
 
     def _error(self) -> float:
         plus, minus = self._sides(self.row, self.column, self.swapped)
-        return float((self.pair.error[plus, minus, self.weight + self.pair.max_level] ** 2 * self.worth).sum())
+        return float((self._errors(plus, minus) ** 2 * self.worth).sum())
+
+    def _errors(self, plus: int | NDArray[np.uint8], minus: int | NDArray[np.uint8]) -> Floats:
+        """The error `[rows, pairs]` of each weight with such faults, in levels."""
+        held: Floats = self.pair.error[plus, minus, self.weight + self.pair.max_level]
+        return np.where(self.own, held, self.pair.empty[plus, minus])
 
 
 _FAULTY = [(plus, minus) for plus in range(3) for minus in range(3) if plus or minus]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from memspike.chip import Chip
 from memspike.errors import MappingError
+from memspike.integer import whole
 from memspike.mapper.coding import matrices, to_levels
 from memspike.mapper.tiling import channels_per_crossbar, positions, spans
 from memspike.mapping import LayerPlan, Tile
@@ -53,21 +54,23 @@ def copies_of(program: Program, ops: tuple[Conv2d | Dense, ...], copies: Mapping
     Raises MappingError for an unknown op, a number below 1, or more copies of a named op than it has positions to share.
     """
     most = {op.out: positions(program, op) for op in ops}
-    if copies is None or isinstance(copies, int):
+    if not isinstance(copies, Mapping):
         number = _at_least_one(1 if copies is None else copies, "copies")
         return {name: min(number, available) for name, available in most.items()}
     unknown = sorted(copies.keys() - most.keys())
     if unknown:
         raise MappingError(f"copies asked for {unknown[0]!r}, which is no op with weights", cure=f"ops with weights: {', '.join(most)}")
-    for name, number in copies.items():
-        if _at_least_one(number, f"copies of {name}") > most[name]:
+    wanted = {name: _at_least_one(number, f"copies of {name}") for name, number in copies.items()}
+    for name, number in wanted.items():
+        if number > most[name]:
             raise MappingError(
                 f"{number} copies of {name} asked for, it has {most[name]} position(s) to share between them", cure=f"ask for {most[name]} at most"
             )
-    return {name: copies.get(name, 1) for name in most}
+    return {name: wanted.get(name, 1) for name in most}
 
 
-def _at_least_one(number: object, what: str) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise MappingError(f"{what} is {number!r}; expected an integer, 1 or more")
+def _at_least_one(given: object, what: str) -> int:
+    number = whole(given)
+    if number is None or number < 1:
+        raise MappingError(f"{what} is {given!r}; expected an integer, 1 or more")
     return number

@@ -33,8 +33,14 @@ class Data(Protocol):
 
 
 def check_data(data: Data) -> None:
-    """Raises DataError unless both splits are uint8 images and as many labels."""
+    """Raises DataError unless both splits are uint8 images of one size and as many integer labels, classes numbered from 0."""
     for split, images, labels in (("train", data.train.images, data.train.labels), ("test", data.test.images, data.test.labels)):
         if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or labels.shape != images.shape[:1]:
             what = f"images {images.dtype} {list(images.shape)} and labels {list(labels.shape)}; expected uint8 [n, channels, height, width] and [n], n above 0"
             raise DataError(what, where=f"{data.name}, {split}")
+        if labels.dtype.kind not in "iu" or labels.min() < 0:
+            lowest = f" from {labels.min()} on" if labels.dtype.kind in "iu" else ""
+            raise DataError(f"labels are {labels.dtype}{lowest}; expected integers, 0 or more", where=f"{data.name}, {split}", cure="number the classes from 0")
+    sizes = [list(images.shape[1:]) for images in (data.train.images, data.test.images)]
+    if sizes[0] != sizes[1]:
+        raise DataError(f"images are {sizes[0]} in train and {sizes[1]} in test; all must have one size", where=data.name, cure="resize them first")

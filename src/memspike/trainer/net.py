@@ -1,7 +1,7 @@
 """Net: a traced network that runs in floating point or in counts, with gradients through both."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Net(nn.Module):
         counted = [layer.name for layer in self.layers if layer.clips and layer is not self.scores]
         bits.check_overrides(counted, [layer.name for layer in self.layers if layer.module])
         check_pixels(self.layers, self.groups, bits)
+        _check_shared(self.layers, bits)
         self.bits = bits
         self.types = types(self.layers, bits)
         fired = {self.groups[layer.name] for layer in self.layers if layer.is_neuron and layer is not self.scores}
@@ -324,6 +325,17 @@ class Net(nn.Module):
             gain = gain * norm.weight.double()
         offset = -norm.running_mean.double() * gain
         return gain, offset if norm.bias is None else offset + norm.bias.double()
+
+
+def _check_shared(layers: Sequence[Layer], bits: Bits) -> None:
+    """A module that is called twice has one set of weights, one scale, and so as many bits each time."""
+    first: dict[str, Layer] = {}
+    for layer in layers:
+        other = first.setdefault(layer.module, layer) if layer.module else layer
+        both = [bits.weight_of(each.name) for each in (other, layer)]
+        if both[0] != both[1]:
+            what = f"{other.name} and {layer.name} are one module, but would have weights of {both[0]} and {both[1]} bits"
+            raise TrainingError(what, cure=f"give both the same, as in {other.name}* if no other layer is called so")
 
 
 def _sums(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def check_device(device: str) -> None:
 
 def check_scores(net: Net, data: Data) -> None:
     """Raises ModelError when the data has classes that the network does not score."""
-    classes = int(data.train.labels.max()) + 1
+    classes = int(max(data.train.labels.max(), data.test.labels.max())) + 1
     scores = net.layers[-1].shape[0]
     if scores < classes:
         raise ModelError(f"the network gives {scores} scores, {data.name} has {classes} classes", cure="match the last layer to the data")

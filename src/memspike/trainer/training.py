@@ -234,8 +234,9 @@ class Training:
 
     def _batches(self, shape: tuple[int, ...]) -> Batches:
         shift = self.recipe.shift if self.recipe.shift is not None else -(-shape[-1] // 16)
-        arrays = (self.data.train.images, self.data.train.labels, self.data.test.images, self.data.test.labels)
-        train_images, train_labels, test_images, test_labels = (torch.from_numpy(np.array(array)).to(self.device) for array in arrays)
+        train, test = self.data.train, self.data.test
+        train_images, test_images = (torch.from_numpy(np.array(split.images)).to(self.device) for split in (train, test))
+        train_labels, test_labels = (torch.from_numpy(np.array(split.labels, np.int64)).to(self.device) for split in (train, test))
         batch_size = min(self.recipe.batch_size, len(train_images))
         return Batches(train_images, train_labels, test_images, test_labels, batch_size, shift, self.recipe.flip, self.seed)
 
