@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -56,9 +55,12 @@ class RealChips:
         `elsewhere` are options of one simulation that many chips cannot honour, by name.
         """
         given = self.given()
-        kelvin(self.temperature)
-        for text in [self.time, *(self.times or "").split(",")]:  # what cannot be read is refused before anything takes time
-            seconds(text or None)
+        kelvin(self.temperature)  # what cannot be read is refused before anything takes time
+        seconds(self.time)
+        times(self.times)
+        if self.wire_resistance is not None and not math.isfinite(self.wire_resistance):
+            what = f"--wire-resistance {self.wire_resistance} is no resistance"
+            raise MemspikeError(what, cure="a finite number of ohm per segment of wire, 0 for ideal")
         if given and fidelity != "analog":
             what = f"{next(iter(given))} says something about real chips, and fidelity {fidelity} knows none"
             raise MemspikeError(what, cure="add --fidelity analog")
@@ -81,8 +83,7 @@ class RealChips:
         for option in ("--avoid", "--spare-columns"):
             if option in given and not self.around_faults:
                 raise MemspikeError(f"{option} says how weights are mapped around stuck cells", cure="add --around-faults")
-        if unknown := set(self._ways()).difference(AVOID):
-            raise MemspikeError(f"--avoid {min(unknown)!r}: no such way around stuck cells", cure=f"ways: {', '.join(AVOID)}")
+        ways(self.avoid)
 
     def given(self) -> dict[str, Any]:
         """The options that were given, by name, in the order of the help."""
@@ -129,12 +130,7 @@ class RealChips:
 
         faults = load_faults(self.faults) if self.faults else None
         faults = None if self.leaves_out("stuck") else faults
-        chosen = self._ways()
-        avoid: list[Avoid] = [way for way in AVOID if way in chosen]
-        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, tuple(avoid), self.spare_columns or 0)
-
-    def _ways(self) -> Sequence[str]:
-        return AVOID if self.avoid is None else [way.strip() for way in self.avoid.split(",")]
+        return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, ways(self.avoid), self.spare_columns or 0)
 
     def _device(self, device: Device) -> Device:
         if self.read_noise is not None:
@@ -169,12 +165,23 @@ def kelvin(text: str | None) -> float | None:
     found = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*([CK])", text.strip())
     if not found:
         raise MemspikeError(f"the temperature {text!r} cannot be read", cure="a number and its unit, as in 85C or 358K")
-    return float(found[1]) + (273.15 if found[2] == "C" else 0.0)
+    value = float(found[1]) + (273.15 if found[2] == "C" else 0.0)
+    if value < 0:
+        raise MemspikeError(f"the temperature {text!r} lies below absolute zero", cure="as in 85C or 358K")
+    return value
 
 
 def times(text: str | None) -> list[float] | None:
     """Times as `1s,1h,1d` in seconds, each once, in ascending order; none is None."""
-    return sorted({seconds(part) for part in text.split(",")}) if text else None
+    return None if text is None else sorted({seconds(part) for part in text.split(",")})
+
+
+def ways(text: str | None) -> tuple[Avoid, ...]:
+    """Ways around stuck cells as `rows,sides`, in the order of AVOID; all where none are named. Raises MemspikeError for one that is unknown."""
+    named = AVOID if text is None else [part.strip() for part in text.split(",")]
+    if unknown := set(named).difference(AVOID):
+        raise MemspikeError(f"--avoid {min(unknown)!r}: no such way around stuck cells", cure=f"ways: {', '.join(AVOID)}")
+    return tuple(way for way in AVOID if way in named)
 
 
 def _share(text: str, option: str) -> Quantity:

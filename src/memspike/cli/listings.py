@@ -1,5 +1,6 @@
 """What there is: a file, the chips and cells, the zoo's programs, this machine."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -32,6 +33,10 @@ def show(
     from memspike.network import QuantizedNetwork
     from memspike.program import Program
 
+    if not file or not (Path(file).suffix or Path(file).exists() or file in _names()):
+        close = difflib.get_close_matches(file, _names(), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise MemspikeError(f"nothing is called {file!r}", cure=f"{hint}memspike chips and memspike zoo list the names; or give the path of a file")
     thing = zoo.load_program(file) if file in zoo.program_names() else _described(file) or storage.load(file)
     if notes:
         if not isinstance(thing, Program | QuantizedNetwork):
@@ -41,6 +46,13 @@ def show(
         _show_numbers(thing)
     else:
         print(thing if isinstance(thing, Program) else clean(repr(thing)), end="" if isinstance(thing, Program) else "\n")
+
+
+def _names() -> tuple[str, ...]:
+    """What has a name: chips, cells and programs of the zoo."""
+    from memspike import storage, zoo
+
+    return (*storage.chip_names(), *storage.device_names(), *zoo.program_names())
 
 
 def _show_numbers(thing: Chip | Device) -> None:

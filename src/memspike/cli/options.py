@@ -91,7 +91,9 @@ ImageLines = Annotated[
 ]
 ImageRange = Annotated[
     str,
-    typer.Option(metavar="LOW-HIGH|fit", rich_help_panel="Bits", help="Pixels that count 0 and most; fit: where counts err least on training images."),
+    typer.Option(
+        metavar="LOW-HIGH|fit", rich_help_panel="Bits", help="Pixel values (0 to 255) that count 0 and most; fit: where counts err least on training images."
+    ),
 ]
 Grid = Annotated[GridName, typer.Option(rich_help_panel="Bits", help="Weight grid: symmetric (up to 2^(N-1)-1) or liu2018 (up to 2^(N-1)).")]
 Weights = Annotated[
@@ -113,7 +115,9 @@ ForCells = Annotated[
     str | None,
     typer.Option("--for-cells", metavar="DEVICE", rich_help_panel="Training", help="Train for these memristor cells, by name or .toml file."),
 ]
-ForTime = Annotated[str | None, typer.Option("--for-time", rich_help_panel="Training", help="Train for so long after writing, as 1d; at once unless given.")]
+ForTime = Annotated[
+    str | None, typer.Option("--for-time", metavar="TIME", rich_help_panel="Training", help="Train for so long after writing, as 1d; at once unless given.")
+]
 HardeningEpochs = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training", help="Further epochs with --for-cells; 3 unless given.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", rich_help_panel="Training", help="Mirror training images at random.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, rich_help_panel="Training", help="Same seed, same result.")]
@@ -175,9 +179,9 @@ def _layer_bits(texts: list[str] | None) -> tuple[tuple[str, int | None, int | N
 def _range(text: str) -> tuple[int, int] | None:
     if text == "fit":
         return None
-    low, dash, high = text.partition("-")
-    if not dash:
-        raise MemspikeError(f"--image-range {text!r}; expected LOW-HIGH or fit", cure="as in 39-220")
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and high.isdecimal()):
+        raise MemspikeError(f"--image-range {text!r}; expected LOW-HIGH or fit", cure="as in 39-220, within 0 to 255")
     return integer(low, "--image-range"), integer(high, "--image-range")
 
 

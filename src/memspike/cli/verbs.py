@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from memspike.cli.analog import RealChips, seconds, times
+from memspike.cli.analog import RealChips, seconds, times, ways
 from memspike.cli.app import app
 from memspike.cli.options import (
     MAX_SEED,
@@ -28,7 +28,6 @@ from memspike.cli.options import (
 from memspike.cli.speech import Listener, speech, tell, two_columns
 from memspike.cli.taking import takes
 from memspike.errors import CheckFailed, DataError, FileRefused, MemspikeError
-from memspike.mapping import AVOID
 
 if TYPE_CHECKING:
     from memspike.datasets import Dataset
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 def run(
     order: "Order",
     chip: ChipName = "predictive",
-    also: Annotated[list[str] | None, typer.Option(help="Further chips to cost beside --chip; liu2018 unless given.")] = None,
+    also: Annotated[list[str] | None, typer.Option(metavar="CHIP", help="A further chip to cost beside --chip; liu2018 unless given. May be repeated.")] = None,
     partial_sums: Annotated[
         PartialSumsName | None, typer.Option(help="How tiles of one column are added, where not as the chip does: analog (exact) or digital (any size).")
     ] = None,
@@ -109,17 +108,20 @@ def compile_(
     out: Annotated[Path, typer.Option(help="File for the program (.safetensors).")],
     chip: Annotated[str | None, typer.Option(help="Compile for this chip's partial sums; analog (exact) unless given.")] = None,
     repeat: Annotated[
-        list[str] | None, typer.Option(metavar="OP=N", help="Write a layer N times, so that its cells' errors average out, as in --repeat conv1.sum=8.")
+        list[str] | None,
+        typer.Option(metavar="OP=N", help="Write a layer N times: its cells' errors average out. As --repeat conv1.sum=8; may be repeated."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compile a network of counts into an exact integer program, and print its text."""
-    from memspike import storage
+    from memspike import storage, zoo
     from memspike.compiler import compile as compile_network
     from memspike.line import program_for
     from memspike.network import QuantizedNetwork
     from memspike.program import Program
 
+    if str(network) in zoo.program_names() and not network.exists():
+        raise MemspikeError(f"{network} is a program already", cure="memspike map, simulate and show take it by its name")
     storage.check_place(Program, out, network)
     loaded = storage.load(network, QuantizedNetwork)
     times = _numbers_of(repeat, "--repeat")
@@ -140,7 +142,7 @@ def map_(
     cells: Annotated[str | None, typer.Option(metavar="DEVICE", help="Other memristor cells, by name or from a .toml file.")] = None,
     faults: Annotated[Path | None, typer.Option(help="Fault map (.npz with `cells`) to map around.")] = None,
     avoid: Annotated[
-        str | None, typer.Option(help="Only these ways around --faults, with commas: rows, columns, sides, compensate.", show_default=False)
+        str | None, typer.Option(metavar="WAYS", help="Only these ways around --faults, with commas: rows, columns, sides, compensate.", show_default=False)
     ] = None,
     spare_columns: Annotated[int, typer.Option(min=0, help="Pairs of columns that every crossbar keeps free.")] = 0,
     as_json: AsJson = False,
@@ -154,11 +156,11 @@ def map_(
     if avoid is not None and faults is None:
         raise MemspikeError("--avoid says how weights are mapped around faults, and none are given", cure="add --faults")
     wanted = _numbers_of(copies, "--copies")
-    ways = AVOID if avoid is None else [means.strip() for means in avoid.split(",") if means]
+    around = ways(avoid)
     described = storage.load_chip(chip)
     mapping = map_program(
         zoo.load_program(program), described.with_device(storage.load_device(cells)) if cells else described, copies=wanted or None,
-        faults=storage.load_faults(faults) if faults else None, avoid=ways, spare_columns=spare_columns,
+        faults=storage.load_faults(faults) if faults else None, avoid=around, spare_columns=spare_columns,
     )  # fmt: skip
     storage.save(mapping, out)
     found = {"mapping": str(out), "chip": mapping.chip.name, "crossbars": mapping.num_crossbars, "utilization": mapping.utilization}
@@ -341,7 +343,8 @@ def report(
     try:
         page = Report.from_json(read_bytes(kept).decode("utf-8", "replace"))
     except FileRefused as error:
-        raise FileRefused(error.what, where=str(kept), cure=error.cure) from error
+        cure = "name the folder of a finished memspike run, or of simulate --chips: it holds report.json"
+        raise FileRefused(error.what, where=str(kept), cure=cure) from error
     if out:
         page.save(out)  # before anything is printed: a page that cannot be written is an error alone
     print_report(page, speech.out())

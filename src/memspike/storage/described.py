@@ -50,8 +50,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
     if path.suffix == ".json":
         return load_saved(path, Chip)
     if path.suffix != ".toml" and not path.exists():
-        close = difflib.get_close_matches(str(name_or_path), chip_names(), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = "that is a device, which a chip has for its cells; " if str(name_or_path) in device_names() else _close(str(name_or_path), chip_names())
         raise ChipError(f"no chip is called {str(name_or_path)!r}", cure=f"{hint}chips are: {', '.join(chip_names())}; or give the path of a .toml file")
     return _described(Chip, _text(path), str(path), path.parent)
 
@@ -73,11 +72,16 @@ def load_device(name_or_path: str | Path) -> Device:
         return _described(Device, text, f"device {name_or_path}")
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        close = difflib.get_close_matches(str(name_or_path), device_names(), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = "that is a chip, whose cells are a device; " if str(name_or_path) in chip_names() else _close(str(name_or_path), device_names())
         what = f"no device is called {str(name_or_path)!r}"
         raise ChipError(what, cure=f"{hint}devices are: {', '.join(device_names())}; or give the path of a .toml file")
     return _described(Device, _text(path), str(path), path.parent)
+
+
+def _close(name: str, names: tuple[str, ...]) -> str:
+    """The name that was meant, as a question; nothing where none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def load_faults(path: str | Path) -> FaultMap:
