@@ -65,6 +65,19 @@ def test_a_training_tells_what_it_did() -> None:
     assert notes["accuracy_training_forward"] == pytest.approx(float((scores.argmax(1) == data.test.labels).mean()))
 
 
+def test_notes_name_the_precision_of_who_trained(tmp_path: Path) -> None:
+    """Not of who loads what was trained; a training that went on elsewhere names both."""
+    started = Training(model_of(), Noise.of(), recipe=SHORT, folder=tmp_path)
+    started.net.is_mixed = True
+    started.floating()
+    later = Training(model_of(), Noise.of(), recipe=SHORT, folder=tmp_path)
+    later.net.is_mixed = False
+    net = later.floating()
+    assert later.all_notes()["precision"] == "bf16"
+    later.counts(net)
+    assert later.all_notes()["precision"] == "bf16 and fp32"
+
+
 def test_train_is_the_three_steps() -> None:
     data = Noise.of()
     network = train(model_of(), data, weight_bits=3, activation_bits=5, image_bits=6, recipe=SHORT, seed=2, name="n")

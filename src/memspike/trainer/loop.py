@@ -153,7 +153,8 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
             torch.manual_seed(batches.seed)
             accuracy = evaluate(net, batches.test_images, batches.test_labels)
         loss_mean = progress.loss_sum / batches.num_steps
-        progress.curves.append({"stage": stage.name, "epoch": progress.epoch + 1, "loss": loss_mean, "accuracy": accuracy})
+        about = {"stage": stage.name, "epoch": progress.epoch + 1, "loss": loss_mean, "accuracy": accuracy, "precision": net.precision}
+        progress.curves.append(about)
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
         folder.save(stage.name, net, optimizer, progress)
         saved = time.monotonic()

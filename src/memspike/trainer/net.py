@@ -48,6 +48,11 @@ class Net(nn.Module):
         self.noise: Callable[[int], DeviceNoise] | None = None  # of the device that is trained for, by the largest weight
         self.set_bits(bits)
 
+    @property
+    def precision(self) -> str:
+        """That of products while training: "bf16" or "fp32"."""
+        return "bf16" if self.is_mixed else "fp32"
+
     def set_bits(self, bits: Bits) -> None:
         """Change the bits; steps and scales start at 1 and want to be set."""
         counted = [layer.name for layer in self.layers if layer.clips and layer is not self.scores]

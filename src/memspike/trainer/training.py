@@ -218,7 +218,9 @@ class Training:
             "device": self.device,
             "compiled": self.compiled,
         }
-        own["precision"] = "bf16" if self.net.is_mixed else "fp32"
+        # Of the epochs there were, whoever loads them now; older checkpoints do not say.
+        precisions = [str(epoch.get("precision", self.net.precision)) for epoch in self.progress.curves]
+        own["precision"] = " and ".join(dict.fromkeys(precisions or [self.net.precision]))
         return {**own, "conversion": list(self.net.conversion), "pretrained": self.pretrained, "torch": torch.__version__, **self.notes}
 
     def _fit(self, net: Net, stage: Stage) -> None:
