@@ -24,7 +24,7 @@ SHORT, LONG = 4, 8  # bits of the two designs, weights and activations alike
 
 # What the fit assumes about a run: no images are simulated.
 IMAGE_DENSITY = 0.13  # mean MNIST pixel, as a share of the largest count
-LAYER_DENSITY = 0.15  # mean count of a hidden layer, as a share of the largest; as many spikes down as up
+LAYER_DENSITY = 0.15  # mean count of a hidden layer, as a share of the largest; up and down it fires twice that (of three spikes up one is taken back)
 
 
 def lenet(bits: int) -> Program:

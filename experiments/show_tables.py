@@ -116,17 +116,18 @@ def draw(network: str) -> Path | None:
             beside = [bit + 0.06 * (number - 2) for bit in bits]  # so that no bar hides another
             axes.errorbar(beside, means, (below, above), marker="o", capsize=3, color=colour, label=f"{what} ({many})")
     controls = {
-        colour: 100 * statistics.mean(row.accuracy_fp32_control for row in rows[label])
+        label: (colour, 100 * statistics.mean(row.accuracy_fp32_control for row in rows[label]))
         for table, _, label, colour in LINES
         if table == "table4_recipe" and rows[label]
     }
-    for colour, control in controls.items():
-        axes.axhline(control, color=colour, linestyle="--", linewidth=1, label="fp32 with as many further epochs")
+    for label, (colour, control) in controls.items():
+        of = f" ({label})" if len(controls) > 1 else ""
+        axes.axhline(control, color=colour, linestyle="--", linewidth=1, label=f"fp32 with as many further epochs{of}")
     # What is lost is spread out: a tenth of the errors is as far as ten times as many.
     axes.set_yscale("function", functions=(lambda y: -np.log(np.clip(100 - y, 1e-3, None)), lambda y: 100 - np.exp(-y)))
     # What is only rounded may lie far below all else, and would press it together: it is named under the axis.
     every = [value for label, points in found.items() if label not in UNTRAINED for values in points.values() for value in values]
-    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.12, min(every)), (0.8, max(*every, *controls.values()))))
+    bottom, top = (100 - share * (100 - edge) for share, edge in ((1.12, min(every)), (0.8, max(*every, *(control for _, control in controls.values())))))
     fine, coarse = (99.9, 99.8, 99.7, 99.6, 99.5, 99.4, 99.3, 99.2, 99, 98, 95), (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 60, 30, 10)
     middle = (98, 97, 96, 95, 94, 92, 90, 88, 86, 84, 82, 80, 75, 70, 60, 30, 10)
     ticks = [tick for tick in (fine if bottom > 98 else middle if top < 98 else coarse) if bottom <= tick <= top]
