@@ -33,7 +33,8 @@ TABLE, TITLE = "versus_brevitas", "Beside Brevitas"
 OURS = Method("default recipe", brief=True)
 THEIRS = "Brevitas, learned scales from least squared error"
 TRIED = """Nothing on LeNet stands out from sampling: each way disagrees with fp32 on 8 to 35 images of a seed, in the mean of five. On 40 000 training
-images, one seed, by hand, 3/3 bits are right on 99.43 % of the other 20 000 with the default recipe and on 99.42 % with Brevitas."""
+images, one seed, by hand, 3/3 bits are right on 99.43 % of the other 20 000 with the default recipe and on 99.42 % with Brevitas. AlexNet's row waits
+for Brevitas' own, which takes about seven minutes an epoch on one core of a processor (by hand, beside another training)."""
 AIMS = Aims(subject=OURS.name, tried=TRIED)
 NETWORKS = ("lenet", "alexnet_cifar")
 HERE = Path(__file__).parent

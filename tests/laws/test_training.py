@@ -111,8 +111,11 @@ def test_a_net_counts_what_its_program_counts(seed: int, activation: int, weight
         assert f"cannot read pixels on {code.lines} lines" in str(error) or f"cannot read pixels that count from {code.low} on" in str(error)
         code = PixelCode(code.dither, high=code.high)
         net = counted(model, Bits(activation, weight, image, grid=grid, pixels=code), x)
-    layers = [layer for layer in net.layers if layer.module and layer is not net.scores]
-    overrides = tuple((layer.name, int(rng.integers(2, 9)), int(rng.integers(2, 9))) for layer in layers[:2])
+    weighted = [layer for layer in net.layers if layer.module]
+    weight_bits = {layer.module: int(rng.integers(2, 9)) for layer in weighted[:2]}  # as many wherever a module is called
+    overrides = tuple(
+        (layer.name, None if layer is net.scores else int(rng.integers(2, 9)), weight_bits[layer.module]) for layer in weighted if layer.module in weight_bits
+    )
     _check_counts(counted(model, Bits(activation, weight, image, overrides, grid, code), x), x)
 
 
