@@ -99,7 +99,7 @@ class Floating:
         return float(training.notes["accuracy_fp32_control"])
 
     def control_said(self, epochs: int) -> str:
-        """How a control is trained: what it depends on beside its network, and the precision and processor of whoever trains it."""
+        """How a control is trained: all that it depends on but its network and whoever trains it, his precision and processor."""
         recipe = RECIPES[self.network]
         moved = f"moved by {'a sixteenth' if recipe.shift is None else recipe.shift}{', mirrored' * recipe.flip}"
         return f"{epochs} epochs at {recipe.finetune_learning_rate:g} in batches of {recipe.batch_size}, {moved}" if epochs else ""

@@ -343,7 +343,7 @@ def report(
     try:
         page = Report.from_json(read_bytes(kept).decode("utf-8", "replace"))
     except FileRefused as error:
-        cure = "name the folder of a finished memspike run, or of simulate --chips: it holds report.json"
+        cure = error.cure if kept.exists() else "name the folder of a finished memspike run, or of simulate --chips: it holds report.json"
         raise FileRefused(error.what, where=str(kept), cure=cure) from error
     if out:
         page.save(out)  # before anything is printed: a page that cannot be written is an error alone
