@@ -1,5 +1,6 @@
 """Rows as a printed table: means and spread over seeds, beside goals and the paper's figures."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,39 +25,60 @@ class Aims:
 
 
 def table_lines(rows: Sequence[Row], aims: Aims) -> list[str]:
-    """A Markdown table: a line per network, bits and method, means and standard deviations over seeds, losses in points.
+    """A Markdown table for each network and data set, under its name: a line per bits and method, means and standard deviations over seeds, per cent and
+    points.
 
-    Where the aims have a subject, every other method's line says by how much that method is ahead of it, over the seeds that both have.
+    Where the aims have a subject, every other method's line says by how much the subject is ahead of that method, over the seeds that both have.
     """
-    heads = ("network, data", "activation / weight bits", "method", "seeds", "fp32", "fp32, same further epochs", "program", "loss, points")
-    heads += (*["goal"] * bool(aims.goals), "against plain fp32", "won : lost against plain fp32", "predictions that compiling changed")
-    heads += (*["paper's loss"] * bool(aims.paper), *[f"{aims.subject} minus this, points"] * bool(aims.subject))
+    networks: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (list(TITLES).index(row.network), row.data)):
+        networks.setdefault((row.network, row.data), []).append(row)
+    lines: list[str] = []
+    for (network, data), members in networks.items():
+        lines += [*[""] * bool(lines), f"### {TITLES[network].split(' on ')[0]} on {data}", "", *_table(members, aims)]
+        if said := _changed(members):
+            lines += ["", said]
+    return lines
+
+
+def _table(rows: Sequence[Row], aims: Aims) -> list[str]:
+    """The lines of one network on one data set: many bits before few, the subject before what it is held against."""
+    heads = ("bits", "method", "seeds", "plain fp32", "same epochs", "quantised", "loss", *["goal"] * bool(aims.goals), "to plain fp32")
+    heads += ("won : lost", *["paper's loss"] * bool(aims.paper), *["ahead by"] * bool(aims.subject))
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.data, str(row.epochs), *row.key[:-1]), []).append(row)  # means are over seeds alone
+    for row in sorted(rows, key=lambda row: (*(-_number(bits) for bits in (row.activation_bits, row.weight_bits)), row.method != aims.subject)):
+        groups.setdefault((str(row.epochs), *row.key[:-1]), []).append(row)  # means are over seeds alone
     for members in groups.values():
         first = members[0]
         place = f"{first.network} {first.activation_bits}"
         losses = [100 * (row.accuracy_fp32_control - row.accuracy_program) for row in members]
         plain = [100 * (row.accuracy_fp32 - row.accuracy_program) for row in members]
-        changed = sum(int(row.changed_predictions or 0) for row in members) if first.changed_predictions else "-"
         cells = [
-            f"{TITLES[first.network].split(' on ')[0]}, {first.data}",
             f"{first.activation_bits} / {first.weight_bits}",
-            first.method,
+            f"**{first.method}**" if first.method == aims.subject else first.method,
             len(members),
             *(spread([100 * getattr(row, name) for row in members]) for name in ("accuracy_fp32", "accuracy_fp32_control", "accuracy_program")),
             spread(losses),
             *[_goal(losses, aims.goals.get(place), SEEDS[first.network])] * bool(aims.goals),
             spread(plain) + (f" (goal {_goal(plain, aims.plain_goals[place], SEEDS[first.network])})" if place in aims.plain_goals else ""),
             f"{sum(row.won for row in members)} : {sum(row.lost for row in members)}",
-            changed,
             *[aims.paper.get(place, "-")] * bool(aims.paper),
             *[_ahead(rows, members, aims)] * bool(aims.subject),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
+
+
+def _number(bits: str) -> float:
+    return float(bits) if bits.isdecimal() else math.inf
+
+
+def _changed(rows: Sequence[Row]) -> str:
+    """How many predictions compiling changed, of rows that have programs."""
+    changed = [int(row.changed_predictions) for row in rows if row.changed_predictions]
+    many = f"{len(changed)} programs" if len(changed) > 1 else "one program"
+    return f"Compiling changed {sum(changed)} predictions of {many}, on all 10 000 test images each." if changed else ""
 
 
 def _goal(losses: Sequence[float], goal: float | None, seeds: int) -> str:

@@ -3,6 +3,7 @@
 Run: python experiments/show_tables.py
 """
 
+import re
 import statistics
 from collections.abc import Sequence
 from importlib import import_module
@@ -42,10 +43,12 @@ integers, image, first and last layer included. Where one half stays in fp32 the
 is always the last. Tables that set ways beside each other take fewer epochs after the floating-point ones than the default recipe, all ways equally many:
 {brief}.
 
-**Against what.** A loss is against fp32 with the same further epochs, in points, and beside it against fp32 as it was before. That control follows no
-teacher, and where a network drops out (AlexNet) it goes on to; signals in counts do not. Won and lost are images that only the quantised, or only the fp32
-network it started from classifies correctly, all seeds together: a difference is uncertain by about the root of their sum. A goal that its mean misses says
-so; "behind" is said wherever a table's subject is behind another way in the mean.
+**Columns.** Bits are of activations / weights; the image has as many as activations unless its method says so. "Plain fp32" is the network before any
+further epoch, "same epochs" the control: it in floating point after as many further epochs as the quantised network took. The control follows no teacher,
+and where a network drops out (AlexNet) it goes on to; signals in counts do not. The loss, in points, is the control minus the quantised network, and beside
+it plain fp32 minus the quantised one. Won and lost are images that only the quantised, or only the fp32 network it started from classifies correctly, all
+seeds together: a difference is uncertain by about the root of their sum. The last column says by how many points the bold method, a table's subject, is
+ahead of another; "behind" where it is not, "missed" where a mean misses its goal.
 
 **From where.** The rows are of several builds; each names those of its epochs (older ones that which finished it), and the digest of its program. Rows of
 one seed that were trained at different times may start from floating-point networks that are not the same (`fp32_digest`, in older rows `accuracy_fp32`):
@@ -60,6 +63,7 @@ LINES = (
     ("table3_both", "rounded, least squared error", "untrained, least squared error", "#000000"),
     ("table3_both", "direct rounding", "untrained, direct rounding", "#D55E00"),
 )
+_UNBROKEN = re.compile(" ([±:/]) (?=[0-9f])")  # what a narrow column must not break at
 UNTRAINED = {label: colour for _, _, label, colour in LINES if label.startswith("untrained")}
 
 
@@ -95,7 +99,8 @@ def _part(name: str, title: str, wanted: dict[str, int], aims: Aims) -> list[str
     rows = read(name)
     have = ", ".join(f"{TITLES[network]} {sum(row.network == network for row in rows)} of {number}" for network, number in wanted.items())
     part = [f"## {title}", f"`python experiments/{name}.py`; rows so far: {have}."]
-    return [*part, *["\n".join(table_lines(rows, aims))] * bool(rows), *[aims.tried] * bool(aims.tried)]
+    lines = [_UNBROKEN.sub("\u00a0\\1\u00a0", line) if line.startswith("|") else line for line in table_lines(rows, aims)]
+    return [*part, *["\n".join(lines)] * bool(rows), *[aims.tried] * bool(aims.tried)]
 
 
 def draw(network: str) -> Path | None:

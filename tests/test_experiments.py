@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -177,7 +178,9 @@ def test_a_mean_is_over_seeds_alone(imported: Any) -> None:
     rows, printed = imported("rows"), imported("printed")
     one = rows.read("table4_recipe")[0]
     others = [replace(one, data="another"), replace(one, epochs=one.epochs + 1)]
-    assert len(printed.table_lines([one, *others, replace(one, seed=7)], printed.Aims())) == 2 + 3
+    lines = printed.table_lines([one, *others, replace(one, seed=7)], printed.Aims())
+    assert sum(line.startswith("| ") for line in lines) == 2 + 3, "a table for each data set, a line for each number of epochs"
+    assert [line for line in lines if line.startswith("###")] == [f"### AlexNet on {data}" for data in sorted((one.data, "another"))]
 
 
 def test_chips_set_beside_each_other_are_of_one_design(imported: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,11 +252,20 @@ def test_kept_networks_are_those_of_their_rows(imported: Any) -> None:
         assert all(abs(row.accuracy_fp32 - notes["accuracy_fp32"]) < 0.002 for row in mine), "up to how a processor rounds"
 
 
+def lines_of(printed: Any, rows: Sequence[Any], aims: Any) -> list[str]:
+    """The lines of one table below its head."""
+    return [line for line in printed.table_lines(rows, aims) if line.startswith("| ")][1:]
+
+
 def test_a_table_says_mean_spread_loss_and_paired_counts(imported: Any) -> None:
     rows, printed = imported("rows"), imported("printed")
     one = replace(rows.read("table4_recipe")[0], network="lenet", accuracy_fp32_control=0.99, accuracy_program=0.98, won=3, lost=13, changed_predictions="0")
-    _, _, line = printed.table_lines([one, replace(one, seed=one.seed + 1, accuracy_program=0.97)], printed.Aims({f"lenet {one.activation_bits}": "0.02"}))
-    assert "| 2 |" in line and "97.50 ± 0.71" in line and "1.50 ± 0.71" in line and "6 : 26" in line and line.endswith("| 0 | 0.02 |")
+    both = [one, replace(one, seed=one.seed + 1, accuracy_program=0.97, changed_predictions="2")]
+    lines = printed.table_lines(both, printed.Aims({f"lenet {one.activation_bits}": "0.02"}))
+    assert lines[-1] == "Compiling changed 2 predictions of 2 programs, on all 10 000 test images each."
+    assert "| 2 |" in lines[4] and "97.50 ± 0.71" in lines[4] and "1.50 ± 0.71" in lines[4] and lines[4].endswith("| 6 : 26 | 0.02 |")
+    without = printed.table_lines([replace(row, changed_predictions="") for row in both], printed.Aims())
+    assert without[-1].endswith("| 6 : 26 |"), "where there is no program, nothing is said of one"
 
 
 def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
@@ -261,12 +273,12 @@ def test_a_table_says_how_far_its_subject_is_ahead(imported: Any) -> None:
     rows, printed = imported("rows"), imported("printed")
     one = replace(rows.read("table4_recipe")[0], seed=0, accuracy_program=0.98)
     others = [replace(one, method="other", accuracy_program=0.97), replace(one, method="other", seed=1, accuracy_program=0.9)]
-    _, _, ours, theirs = printed.table_lines([one, *others], printed.Aims(subject=one.method))
-    assert ours.endswith("| - |") and theirs.endswith("| 1.00 (1 seed) |")
+    ours, theirs = lines_of(printed, [*others, one], printed.Aims(subject=one.method))
+    assert f"| **{one.method}** |" in ours and ours.endswith("| - |") and theirs.endswith("| 1.00 (1 seed) |")
     more = [replace(one, seed=1, accuracy_program=0.91), replace(one, seed=2, accuracy_program=0.5)]
     from_another = [replace(row, accuracy_fp32=0.5) for row in more]
-    assert printed.table_lines([one, *from_another, *others], printed.Aims(subject=one.method))[-1].endswith("| 1.00 (1 seed) |"), "another start is no pair"
-    _, _, _, theirs = printed.table_lines([one, *more, *others], printed.Aims(subject=one.method))
+    assert lines_of(printed, [one, *from_another, *others], printed.Aims(subject=one.method))[-1].endswith("| 1.00 (1 seed) |"), "another start is no pair"
+    _, theirs = lines_of(printed, [one, *more, *others], printed.Aims(subject=one.method))
     assert theirs.endswith("| 1.00 ± 0.00 |")
 
 
@@ -279,12 +291,12 @@ def test_a_table_says_which_goals_are_missed(imported: Any) -> None:
         (1.0, "| 1.00 ± 0.00 | 1.0 | 0.50 ± 0.00 (goal 0.4, missed) |"),
         (0.99, "| 1.00 ± 0.00 | 0.99, missed | 0.50 ± 0.00 (goal 0.4, missed) |"),
     ):
-        assert said in printed.table_lines(five, printed.Aims(goals={place: goal}, plain_goals={place: 0.4}))[2]
-    assert "| 1.0, on 1 of 5 seeds |" in printed.table_lines([one], printed.Aims(goals={place: 1.0}))[2], "a goal is for the mean of all seeds"
+        assert said in lines_of(printed, five, printed.Aims(goals={place: goal}, plain_goals={place: 0.4}))[0]
+    assert "| 1.0, on 1 of 5 seeds |" in lines_of(printed, [one], printed.Aims(goals={place: 1.0}))[0], "a goal is for the mean of all seeds"
     other = replace(one, method="other", accuracy_program=0.99)
     aims = printed.Aims(subject=one.method)
-    assert printed.table_lines([one, other], aims)[3].endswith("| -1.00, behind |")
-    assert printed.table_lines([one, replace(other, accuracy_program=0.98)], aims)[3].endswith("| 0.00 |")
+    assert lines_of(printed, [one, other], aims)[1].endswith("| -1.00, behind |")
+    assert lines_of(printed, [one, replace(other, accuracy_program=0.98)], aims)[1].endswith("| 0.00 |")
 
 
 def test_the_page_of_tables_shows_the_rows_there_are(imported: Any) -> None:
