@@ -77,7 +77,8 @@ def main() -> None:
     def ours(*left_out: str, fidelity: str = "analog") -> float:
         """One new chip each time, so that nothing is remembered: written, solved and run."""
         mapping, seed = ms.map(lenet, chip.without(*left_out)), next(number)
-        return processor_seconds(lambda: simulate(mapping, counts, fidelity=fidelity, seed=seed, time=86400.0))  # pyright: ignore[reportArgumentType]
+        time = 86400.0 if fidelity == "analog" else 0.0
+        return processor_seconds(lambda: simulate(mapping, counts, fidelity=fidelity, seed=seed, time=time))  # pyright: ignore[reportArgumentType]
 
     def other(script: str, path: str | None, arguments: dict[str, object]) -> float:
         """A peer's seconds for as many images, from those for one chip (CrossSim: none) and those for fewer images: they grow with their number."""

@@ -23,7 +23,7 @@ def stuck(low: float, high: float, low_g: float | None = None, high_g: float | N
     return Stuck(number(low), number(high), *(None if g is None else number(g, "S") for g in (low_g, high_g)))
 
 
-def chip(rows: int = 32, columns: int = 32, wires: float = 0.0, **imperfections: object) -> Chip:
+def chip(rows: int = 32, columns: int = 32, wires: float = 0.0, bits: int = 4, **imperfections: object) -> Chip:
     """A chip of 4-bit cells, perfect but for what is named."""
-    plain = test_chip(rows, columns, bits_per_cell=4)
+    plain = test_chip(rows, columns, bits_per_cell=bits)
     return replace(plain, crossbar=replace(plain.crossbar, wire_resistance=number(wires, "ohm"), device=device(**imperfections)))

@@ -20,6 +20,31 @@ def test_a_number_is_finite_and_not_negative(value):
         Quantity(value, "S", "test", "assumed")
 
 
+def test_a_number_is_one_however_it_is_written():
+    assert Quantity(0, "ohm", "test", "assumed") == Quantity(0.0, "ohm", "test", "assumed")
+    chip = test_chip()
+    whole, real = (replace(chip, crossbar=replace(chip.crossbar, wire_resistance=replace(OHM, value=value))) for value in (2, 2.0))
+    assert whole.digest() == real.digest()
+
+
+def test_a_number_in_another_unit_is_refused_wherever_it_stands():
+    """A timestep of 10 ns, given as 10, would be 10 s; whoever builds the chip."""
+    chip, cell = test_chip(), device()
+    nano = Quantity(10.0, "ns", "test", "assumed")
+    for wrong, named in (
+        (lambda: replace(chip, timestep=nano), "chip test: timestep is given in 'ns'; chips are in SI, here in 's'"),
+        (lambda: replace(chip.crossbar, read_voltage=nano), "crossbar: read_voltage is given in 'ns'"),
+        (lambda: replace(cell, g_min=replace(cell.g_min, unit="uS")), "device test-cell: g_min is given in 'uS'"),
+        (lambda: replace(chip.neuron, leak=nano), "neuron: leak is given in 'ns'"),
+        (lambda: replace(chip.component("bus"), area=nano), "component bus: area is given in 'ns'"),
+        (lambda: replace(chip.component("bus"), energy={"bit": nano}), "component bus: energy.bit is given in 'ns'; chips are in SI, here in 'J'"),
+        (lambda: Stuck(number(0.1), nano), "stuck: high is given in 'ns'"),
+        (lambda: Verify(nano, 3), "verify: tolerance is given in 'ns'"),
+    ):
+        with pytest.raises(ChipError, match=named):
+            wrong()
+
+
 def test_a_number_has_a_source():
     with pytest.raises(ChipError, match=r"1.0 S has no source\n  name one, or write source = 'assumed'"):
         Quantity(1.0, "S", " ", "primary")
@@ -56,6 +81,15 @@ def test_numbers_of_imperfections_that_no_device_has():
         Verify(number(0.01), 0)
     with pytest.raises(ChipError, match="a tolerance of 0 is never met"):
         Verify(number(0.0), 3)
+    with pytest.raises(ChipError, match="a tolerance of 2 is more than all of g_max\n  a share: 0.01 is 1 %"):
+        Verify(number(2.0), 3)
+    with pytest.raises(ChipError, match="read noise of 3 is more than all of g_max"):
+        device(read_noise=number(3.0))
+    assert device(read_noise=number(1.0)).read_noise
+    for low_g, high_g in ((None, 300.0), (40e-6, 1e-6), (1e-6, 1e-6), (50e-6, None), (None, 0.5e-6)):
+        with pytest.raises(ChipError, match="cells stuck low at .* S and high at .* S; expected low below high"):
+            device(stuck=stuck(0.1, 0.1, low_g, high_g))
+    assert device(stuck=stuck(0.1, 0.1, 0.5e-6, 90e-6)).stuck_conductances == (0.5e-6, 90e-6)
     with pytest.raises(ChipError, match="verifies its writes, which have no error"):
         device(verify=Verify(number(0.01), 3))
     for numbers, what in (({"leak": 1.0}, "a leak of 1"), ({"reset_error": 0.5}, "may never end"), ({"saturation": 0.9}, "never fires")):
@@ -65,7 +99,7 @@ def test_numbers_of_imperfections_that_no_device_has():
 
 def test_a_crossbar_holds_a_pair_at_least():
     with pytest.raises(ChipError, match="a crossbar of 4 x 1 holds no differential pair"):
-        Crossbar(4, 1, test_chip().crossbar.device, SIEMENS, OHM)
+        Crossbar(4, 1, test_chip().crossbar.device, number(0.1, "V"), OHM)
 
 
 def test_a_neuron_fires_at_least_once():
@@ -111,7 +145,8 @@ def test_the_digest_knows_every_number_and_every_source():
 
 def everything_imperfect() -> Chip:
     cell = device(programming=law("wan2022"), verify=Verify(number(0.02), 3), stuck=stuck(0.1, 0.02), read_noise=number(0.01), drift=law("cmo_hfox"))
-    cell = replace(cell, temperature=law("lammie2021", temperature=350.0))
+    uneven = tuple(1e-6 + 39e-6 * (level / 15) ** 2 for level in range(15))
+    cell = replace(cell, temperature=law("lammie2021", temperature=350.0), conductances=(*uneven, 40e-6), conductances_source="test")
     plain = test_chip().with_device(cell)
     return replace(plain, neuron=replace(plain.neuron, threshold_mismatch=number(0.03), leak=number(0.001)))
 
@@ -130,8 +165,15 @@ def test_imperfections_are_left_out_one_by_one_or_all_but_some():
     assert chip.without() == chip and chip.only().imperfections() == ()
     assert chip.without("programming").crossbar.device.verify is None
     for name in ("without", "only"):
-        with pytest.raises(ChipError, match=r"no imperfection is called 'noise'\n  imperfections: programming, stuck"):
+        with pytest.raises(ChipError, match=r"no imperfection is called 'noise'\n  imperfections: levels, programming, stuck"):
             getattr(chip, name)("noise")
+
+
+def test_imperfections_of_zero_are_none():
+    """Where a sweep begins, the chip is perfect."""
+    nothing = device(stuck=stuck(0.0, 0.0), read_noise=number(0.0))
+    assert test_chip().with_device(nothing).imperfections() == ("wires",) and nothing.acting == device()
+    assert device(stuck=stuck(0.0, 0.1)).acting.stuck and device(read_noise=number(0.1)).acting.read_noise
 
 
 def test_other_cells_leave_everything_else():

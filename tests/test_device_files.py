@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from chips import test_chip
-from memspike.chip import Chip, Device
-from memspike.errors import MemspikeError
-from memspike.physics.device import level_conductances, write
+from memspike.chip import Chip, Device, Law
+from memspike.errors import ChipError, MemspikeError
+from memspike.physics.device import write
 from memspike.storage import device_names, load, load_chip, load_device, save
 
 DEVICE = """
@@ -53,6 +53,9 @@ def test_a_device_is_read_from_its_file(tmp_path):
 def test_a_chip_with_any_cells_is_saved_and_loaded(name, tmp_path):
     chip = test_chip().with_device(load_device(name))
     assert load(save(chip, tmp_path / "chip.json"), Chip) == chip
+    unruly = chip.with_device(replace(chip.crossbar.device, programming=Law("wan", {})))
+    with pytest.raises(ChipError, match=r"chip.json: device .*: no law is called 'wan'"):
+        load_chip(save(unruly, tmp_path / "chip.json"))
 
 
 def test_there_are_the_devices_that_are_promised():
@@ -102,7 +105,7 @@ def test_measured_levels_may_bring_the_error_of_a_write(tmp_path):
     cells = np.repeat([[0], [1], [2]], 20_000, axis=1)
     written = write(device, cells, 2, np.random.default_rng(0))
     assert np.std(written.g, axis=1) == pytest.approx([1e-8, 3e-7, 2e-7], rel=0.02)
-    assert written.g.mean(axis=1) == pytest.approx(level_conductances(device, 2), rel=0.002)
+    assert written.g.mean(axis=1) == pytest.approx(device.level_conductances(2), rel=0.002)
 
 
 def test_a_chip_may_have_measured_cells(tmp_path):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from devices import chip, law, number, stuck
+from memspike.chip import Law
 from memspike.cli import app
 from memspike.ensemble import Ensemble
 from memspike.errors import FileRefused, MemspikeError, SimulationError
@@ -56,8 +58,48 @@ def test_a_run_is_its_chips_whatever_was_done_before(tmp_path):
     pieces = run(DESIGN, IMAGES, LABELS, chips=4, seed=2, folder=tmp_path)
     assert np.array_equal(whole.chips, [2, 3, 4, 5]) and np.array_equal(pieces.accuracies, whole.accuracies)
     assert np.array_equal(pieces.changed, whole.changed)
-    with pytest.raises(SimulationError, match="0 chips from number 0 on; expected at least one"):
+    with pytest.raises(SimulationError, match="0 chips from number 0 on; expected whole numbers, at least one"):
         run(DESIGN, IMAGES, LABELS, chips=0)
+    for wrong in ({"chips": 2.5}, {"chips": True}, {"seed": -1}, {"seed": 1.5}):
+        with pytest.raises(SimulationError, match="expected whole numbers"):
+            run(DESIGN, IMAGES, LABELS, **{"chips": 1, **wrong})
+
+
+def test_a_folder_is_of_its_design_however_its_numbers_are_written(tmp_path):
+    """A day is 86400 and 86400.0, labels are a list, an array or a tensor's, a folder is a text or a path."""
+    whole = run(replace(DESIGN, time=3600), IMAGES, LABELS.tolist(), chips=2, folder=str(tmp_path))
+    again = Lab(replace(DESIGN, time=3600.0), torch.from_numpy(IMAGES), torch.from_numpy(LABELS), folder=str(tmp_path))
+    again._simulate = lambda *given: pytest.fail("what is done is not done again")
+    assert np.array_equal(again.ensemble(DESIGN, range(2)).accuracies, whole.accuracies)
+    with pytest.raises(MemspikeError, match="these differ: time"):
+        Lab(replace(DESIGN, time=7200), IMAGES, LABELS, folder=tmp_path)
+    kept = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**kept, "voltage": 3}))
+    with pytest.raises(MemspikeError, match="these differ: voltage"):
+        Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)
+
+
+def test_a_study_of_some_layers_shows_those(tmp_path):
+    found = study(Lab(replace(DESIGN, layers=("scores.sum",)), IMAGES, LABELS), range(2), detail=range(2), times=[])
+    assert set(found.layers) == set(found.cells) == {"scores.sum"}
+    assert np.array_equal(found.layers["scores.sum"].accuracies, found.whole.accuracies)
+
+
+def test_measured_levels_are_an_imperfection_that_can_be_left_out():
+    """Written without any error, weights are off by how uneven the levels are; what others cost is told apart from it."""
+    table = tuple(1e-6 * 40 ** (level / 15) for level in range(15))
+    cell = replace(SICK.crossbar.device, programming=None, stuck=None, read_noise=None, conductances=(*table, 40e-6), conductances_source="test")
+    uneven = replace(chip(), crossbar=replace(chip().crossbar, device=cell))
+    design = Design(small_network(), uneven)
+    assert design.imperfections() == ("levels",) and design.is_alike
+    found = study(Lab(design, IMAGES, LABELS), range(2), detail=range(2), times=[])
+    assert found.cells["conv.sum"].rms > 0.4 and found.alone["levels"].accuracies[0] == found.whole.mean
+    assert "measured levels" in report_chips(found, 0.5).to_json()
+    perfect = study(Lab(design.without("levels"), IMAGES, LABELS), range(1), detail=range(1))
+    assert perfect.whole.mean == perfect.whole.ideal and perfect.cells["conv.sum"].rms == 0
+    noisy = replace(cell, programming=Law("measured", {f"std_{level}": number(1e-7, "S") for level in range(16)}))
+    only = Design(small_network(), uneven.with_device(noisy)).only("programming")
+    assert only.imperfections() == ("programming",) and 0 < study(Lab(only, IMAGES, LABELS), range(1)).cells["conv.sum"].rms < 0.2
 
 
 def test_progress_is_told_of_what_is_simulated_and_how_fast(tmp_path):
@@ -258,6 +300,9 @@ def test_a_measured_fault_map_is_an_imperfection_like_any_other(program, tmp_pat
     for leak, offset, said in ((0.1, None, True), (None, 0.1, False)):
         neuron = replace(hot.neuron, **{name: number(value) for name, value in (("leak", leak), ("offset", offset)) if value})
         assert Design(one_conv(1, 4, 3, 5), replace(hot, neuron=neuron)).is_alike == said
+        assert not Design(one_conv(1, 4, 3, 5), replace(hot, neuron=neuron), encoder="random").is_alike, "the chip's number draws the spikes"
+    assert Design(one_conv(1, 4, 3, 5), hot, encoder="random").is_alike, "the count does not depend on their order"
+    assert not Design(one_conv(1, 4, 3, 5), hot, encoder="random", neuron="fire_only").is_alike
     drawn = Design(one_conv(1, 4, 3, 5), SICK).only("stuck", "wires")
     assert not drawn.is_alike and len({faults_of(drawn.mapping(n), n).cells.tobytes() for n in range(3)}) == 3
 

@@ -46,5 +46,16 @@ def test_labels_that_are_no_integers_one_for_each_image_are_refused() -> None:
         assert said.startswith("labels are no array: ") and said.endswith(cure)
 
 
+def test_labels_of_no_class_are_refused() -> None:
+    """Counted from 1, they would show as a poor accuracy."""
+    said = "; the program has 3 classes, 0 to 2\n  count classes from 0, in the order of the program's scores"
+    assert refused([1, 2, 3, 1]) == "labels from 1 to 3" + said and refused([0, -1, 0, 0]) == "labels from -1 to 0" + said
+
+
+def test_a_number_of_a_result_is_one_however_it_is_written() -> None:
+    one, other = (Provenance("0", "p", "c", "analog", "up_down", "even", seed, time) for seed, time in ((3, 86400.0), (np.int64(3), 86400)))
+    assert one == other and one.digest() == other.digest()
+
+
 def test_no_images_have_no_accuracy() -> None:
     assert refused([], result(SCORES[:0])) == "an accuracy needs images, and none were simulated"

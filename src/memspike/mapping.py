@@ -170,17 +170,21 @@ class Mapping:
         return matrices.transpose(0, 2, 1).reshape(self.program.op(op).constants()["weight"].shape)
 
     def row_loads(self, op: str) -> tuple[Integers, Integers]:
-        """What a spike on each row of the op's matrices reads, both `[groups, rows]`: how many cells, and the sum of their levels."""
+        """What a spike on each row of the op's matrices reads, both `[groups, rows]`: how many cells, and the sum of their levels, a row of measured levels
+        that are uneven rounded to whole steps."""
         return self._row_loads[op]
 
     @cached_property
     def _row_loads(self) -> dict[str, tuple[Integers, Integers]]:
         shapes = {plan.op: (plan.num_groups, plan.num_rows) for plan in self.layers}
         loads = {op: (np.zeros(shape, np.int64), np.zeros(shape, np.int64)) for op, shape in shapes.items()}
+        errors = {plan.op: self.chip.crossbar.device.level_errors(plan.max_level) for plan in self.layers}
         for tile in self.tiles:
             (cells, levels), rows = loads[tile.op], (tile.group, slice(*tile.rows))
             cells[rows] += tile.levels.shape[1]
             levels[rows] += tile.levels.sum(axis=1, dtype=np.int64)
+            if errors[tile.op].any():
+                levels[rows] += np.rint(errors[tile.op][tile.levels].sum(axis=1)).astype(np.int64)
         return loads
 
     @cached_property

@@ -19,12 +19,13 @@ from memspike.chip import IMPERFECTIONS, Chip, NeuronKind
 from memspike.ensemble import ERROR_QUANTILES, Ensemble, LayerStudy, Study, Way
 from memspike.errors import FileRefused, MemspikeError, SimulationError
 from memspike.files import read_bytes, write_text
-from memspike.integer import Integers
+from memspike.integer import Integers, whole
 from memspike.mapper import map as map_program
 from memspike.mapping import AVOID, Avoid, FaultMap, LayerPlan
 from memspike.mapping import Mapping as ChipMapping
 from memspike.physics.device import cautions, does_age
 from memspike.physics.laws import DAY, HOUR
+from memspike.physics.neuron import is_static
 from memspike.program import Program
 from memspike.result import Encoder
 
@@ -53,6 +54,9 @@ class Design:
     spare_columns: int = 0
     layers: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "time", float(self.time))
+
     def mapping(self, number: int) -> ChipMapping:
         """How chip `number` is mapped."""
         from memspike.simulator import faults_of
@@ -70,11 +74,13 @@ class Design:
 
     @property
     def is_alike(self) -> bool:
-        """Whether every chip is the same: wires and heat do not differ, nor does a measured map of stuck cells, a leak or a saturation."""
-        neuron = self.chip.neuron.acting
+        """Whether every chip is the same: measured levels, wires and heat do not differ, nor does a measured map of stuck cells, a leak or a saturation,
+        unless spikes are drawn at random, by the chip's number, and their order matters."""
+        neuron = replace(self.chip.neuron.acting, kind=self.neuron or self.chip.neuron.kind)
         is_drawn = any((neuron.threshold_mismatch, neuron.offset, neuron.reset_error))
-        alike = {"wires", "temperature", *["stuck"] * (self.faults is not None), *["neuron"] * (not is_drawn)}
-        return alike.issuperset(self.imperfections())
+        alike = {"levels", "wires", "temperature", *["stuck"] * (self.faults is not None), *["neuron"] * (not is_drawn)}
+        has_order = self.encoder == "random" and not (is_static(neuron) and neuron.kind in ("up_down", "two_phase"))
+        return alike.issuperset(self.imperfections()) and not has_order
 
     def without(self, *names: str) -> "Design":
         """The same design with these imperfections left out, a measured map of stuck cells among them."""
@@ -105,13 +111,15 @@ class Lab:
     Raises MemspikeError when the folder holds chips of another design or other images, FileRefused when it cannot be written or read.
     """
 
-    def __init__(self, design: Design, images: Integers, labels: Integers, *, folder: Path | None = None, progress: Progress | None = None) -> None:
+    def __init__(self, design: Design, images: Integers, labels: Integers, *, folder: str | Path | None = None, progress: Progress | None = None) -> None:
         from memspike.simulator import simulate
 
-        self.design, self.images, self.labels, self.folder, self.progress = design, images, labels, folder, progress
+        images, labels = np.asarray(images), np.asarray(labels)
+        self.design, self.images, self.labels, self.progress = design, images, labels, progress
+        self.folder = None if folder is None else Path(folder)
         self._rows: _Rows = {}
-        if folder is not None:
-            self._rows = _opened(folder, {**design.describe(), "images": _digest(images, labels), "num_images": len(labels)})
+        if self.folder is not None:
+            self._rows = _opened(self.folder, {**design.describe(), "images": _digest(images, labels), "num_images": len(labels)})
         ideal = simulate(map_program(design.program, design.chip), images)
         self.ideal, self._ideal = ideal.accuracy(labels), ideal.predictions
 
@@ -158,10 +166,10 @@ def run(
 
     The other arguments, and errors, are those of `Lab`. `simulate(design.mapping(n), images, fidelity="analog", seed=n, time=design.time)` gives chip n alone.
     """
-    if chips < 1 or seed < 0:
-        raise SimulationError(f"{chips} chips from number {seed} on; expected at least one, and a number of zero or more")
-    lab = Lab(design, images, labels, folder=None if folder is None else Path(folder), progress=progress)
-    return lab.ensemble(design, range(seed, seed + chips))
+    many, first = whole(chips), whole(seed)
+    if many is None or first is None or many < 1 or first < 0:
+        raise SimulationError(f"{chips!r} chips from number {seed!r} on; expected whole numbers, at least one, from zero or more on")
+    return Lab(design, images, labels, folder=folder, progress=progress).ensemble(design, range(first, first + many))
 
 
 def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: Sequence[float] | None = None) -> Study:
@@ -179,7 +187,7 @@ def study(lab: Lab, chips: Sequence[int], *, detail: Sequence[int] = (), times: 
 
     if detail:
         together = case(design, WHOLE, True)
-        names, ops = design.imperfections(), [plan.op for plan in design.mapping(shown).layers]
+        names, ops = design.imperfections(), _imperfect(design, design.mapping(shown))
         over_time = {at: case(replace(design, time=at), f"after {at:.12g} s", at == design.time) for at in times}
         alone = {name: case(design.only(name), f"only {name}", len(names) == 1) for name in names}
         without = {name: case(design.without(name), f"without {name}") for name in names if len(names) > 1}
@@ -232,12 +240,18 @@ def summary(found: Study, points: float) -> dict[str, Any]:
 
 
 def cells(design: Design, number: int) -> Mapping[str, LayerStudy]:
-    """What the crossbars of chip `number` look like, layer by layer."""
+    """What the crossbars of chip `number` look like, layer by layer, of the layers that are imperfect."""
     from memspike.simulator import written
 
     mapping = design.mapping(number)
     layers = written(mapping, number, design.time)
-    return {plan.op: _layer(mapping, plan, layers[plan.op]) for plan in mapping.layers}
+    plans = {plan.op: plan for plan in mapping.layers}
+    return {op: _layer(mapping, plans[op], layers[op]) for op in _imperfect(design, mapping)}
+
+
+def _imperfect(design: Design, mapping: ChipMapping) -> list[str]:
+    """The ops whose crossbars and neurons are imperfect."""
+    return [plan.op for plan in mapping.layers if design.layers is None or plan.op in design.layers]
 
 
 def _layer(mapping: ChipMapping, plan: LayerPlan, layer: Any) -> LayerStudy:
@@ -267,21 +281,20 @@ def _opened(folder: Path, config: dict[str, Any]) -> _Rows:
     foreign = [name for name in ("result.json", "chips.csv", "report.json", "report.html") if not kept.exists() and (folder / name).exists()]
     if foreign:
         raise MemspikeError(f"holds a {foreign[0]} of something else, which the chips would replace", where=str(folder), cure="name another folder with --out")
-    if kept.exists() and (before := read_bytes(kept).decode("utf-8", "replace")) != text:
-        cure = f"name another folder with --out{_difference(before, config)}"
-        raise MemspikeError("holds chips of another design", where=str(folder), cure=cure)
+    if kept.exists() and (others := _difference(read_bytes(kept).decode("utf-8", "replace"), json.loads(text))) is not None:
+        raise MemspikeError("holds chips of another design", where=str(folder), cure=f"name another folder with --out{others}")
     write_text(kept, text)
     return _read(folder / "chips.csv")
 
 
-def _difference(before: str, config: dict[str, Any]) -> str:
-    """Which entries of a kept config are others, for people."""
+def _difference(before: str, config: dict[str, Any]) -> str | None:
+    """Which entries of a kept config are others, for people; None where it is the same."""
     try:
         kept = dict[str, Any](json.loads(before))
     except (ValueError, TypeError):
         return ""
-    others = [name for name in config if kept.get(name) != json.loads(json.dumps(config[name]))]
-    return f"; these differ: {', '.join(others)}" if others else ""
+    others = [name for name in dict.fromkeys([*config, *kept]) if name not in kept or name not in config or kept[name] != config[name]]
+    return f"; these differ: {', '.join(others)}" if others else None
 
 
 def _read(path: Path) -> _Rows:
@@ -317,7 +330,7 @@ def _append(path: Path, row: Sequence[Any]) -> None:
 
 
 def _digest(images: Integers, labels: Integers) -> str:
-    found = hashlib.sha256(repr((images.shape, labels.shape)).encode())
+    found = hashlib.sha256(repr((tuple(images.shape), tuple(labels.shape))).encode())
     for array in (images, labels):
         found.update(np.ascontiguousarray(array, "<i8").tobytes())
     return found.hexdigest()

@@ -52,6 +52,10 @@ class Provenance:
     layers: tuple[str, ...] | None = None
     loads: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", int(self.seed))  # numpy's and ours are one number, and have one digest
+        object.__setattr__(self, "time", float(self.time))
+
     def digest(self) -> str:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
@@ -94,5 +98,9 @@ class Result:
             raise SimulationError(f"labels are no array: {first_line(error)}", cure=_LABELS) from error
         if given.shape != (n,) or not np.issubdtype(given.dtype, np.integer):
             raise SimulationError(f"labels are {given.dtype} {list(given.shape)}; expected integers [{n}], one for each image", cure=_LABELS)
+        classes = self.outputs.shape[1]
+        if given.min() < 0 or given.max() >= classes:
+            what = f"labels from {given.min()} to {given.max()}; the program has {classes} classes, 0 to {classes - 1}"
+            raise SimulationError(what, cure="count classes from 0, in the order of the program's scores")
         correct: NDArray[np.bool_] = self.predictions == given
         return float(correct.mean())

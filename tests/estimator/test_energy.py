@@ -11,7 +11,7 @@ from memspike.estimator import estimate
 from memspike.estimator.energy import cell_read_energies
 from memspike.mapper import map
 from memspike.simulator import simulate
-from small_programs import small_network, some_activity
+from small_programs import one_dense, small_network, some_activity
 
 CHIP = test_chip(8, 8, bits_per_cell=3)  # 1 pJ per action, 1 uW per instance, cells 1 to 100 uS at 0.1 V for 10 ns
 MAPPING = map(small_network(), CHIP)
@@ -43,6 +43,25 @@ def test_all_levels_of_a_cell_read_once_cost_its_highest_conductance():
     for max_level in (1, 7, 127):
         each = cell_read_energies(CHIP, max_level)
         assert each["read"] + max_level * each["read_levels"] == pytest.approx(0.1**2 * 100e-6 * 10e-9)
+
+
+def test_cells_of_measured_levels_cost_what_they_conduct():
+    """Each spike reads every cell of its row at its own conductance; rows are rounded to whole steps."""
+    chip = test_chip(8, 12, bits_per_cell=3)
+    low, high = chip.crossbar.device.g_min.value, chip.crossbar.device.g_max.value
+    table = tuple(low + (high - low) * (level / 7) ** 3 for level in range(7))
+    uneven = chip.with_device(replace(chip.crossbar.device, levels=8, conductances=(*table, high), conductances_source="test"))
+    program = one_dense(64, 40)
+    mapping, images = map(program, uneven), np.random.default_rng(0).integers(0, 16, (20, 64))
+    cost = estimate(mapping, simulate(mapping, images, fidelity="spike"))
+    found = sum(row.energy for row in cost.rows if row.component == "cell" and row.action != "leak")
+    spikes = images.sum(axis=0)
+    g = sum(
+        (spikes[slice(*tile.rows), None] * uneven.crossbar.device.level_conductances(mapping.layers[0].max_level)[tile.levels]).sum() for tile in mapping.tiles
+    )
+    assert found == pytest.approx(0.1**2 * 10e-9 * g / len(images), rel=0.01)
+    even = estimate(map(program, chip), simulate(map(program, chip), images, fidelity="spike"))
+    assert found < 0.7 * sum(row.energy for row in even.rows if row.component == "cell" and row.action != "leak")
 
 
 def test_what_another_mapping_did_is_refused_and_more_copies_are_not():

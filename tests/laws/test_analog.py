@@ -32,7 +32,8 @@ chips = st.builds(
 def test_a_perfect_chip_counts_what_spikes_count(program, chip, encoder, seed, time):
     mapping, images = map_program(program, chip.only()), images_for(program, seed, 4)
     counted, spiked = (
-        simulate(mapping, images, fidelity=fidelity, encoder=encoder, seed=seed, time=time, record=list(program.types)) for fidelity in ("analog", "spike")
+        simulate(mapping, images, fidelity=fidelity, encoder=encoder, seed=seed, time=after, record=list(program.types))
+        for fidelity, after in (("analog", time), ("spike", 0.0))
     )
     for name, values in spiked.spike_counts.items():
         assert np.array_equal(counted.spike_counts[name], values), name

@@ -76,7 +76,8 @@ def test_the_route_changes_nothing_but_the_notes(program, chip, encoder, fidelit
     for is_available in (int8.is_available, lambda: False):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(int8, "is_available", is_available)
-            found.append(simulate(mapping, images, fidelity=fidelity, encoder=encoder, neuron=neuron, seed=seed, record=list(program.types)))
+            spikes = {"encoder": encoder, "neuron": neuron} if fidelity == "spike" else {}
+            found.append(simulate(mapping, images, fidelity=fidelity, seed=seed, record=list(program.types), **spikes))
     one, other = found
     assert one.activity == other.activity and one.provenance == other.provenance
     assert all(np.array_equal(one.spike_counts[name], other.spike_counts[name]) for name in program.types)

@@ -87,6 +87,30 @@ def test_the_healthy_cell_of_a_pair_makes_up_for_the_other():
     assert layer.deviation[0, :, 0] == pytest.approx([0, 5])
 
 
+@pytest.mark.parametrize("means", [("compensate",), ("rows",), AVOID])
+def test_cells_of_measured_levels_are_written_by_what_they_conduct(means):
+    """Every healthy neighbour of a stuck cell takes the level that comes closest, and rows lie where the whole error is least."""
+    table = tuple(1e-6 + 39e-6 * (level / 7) ** 2 for level in range(7))
+    uneven = chip(5, 6, stuck=stuck(0.2, 0.2), levels=8, conductances=(*table, 40e-6), conductances_source="test", bits=3)
+    weight = np.random.default_rng(1).integers(-7, 8, (3, 4))
+    program = one_dense(4, 3, weight=weight)
+    plain = map_program(program, uneven)
+    for seed in range(5):
+        faults = faults_of(plain, seed)
+        around = map_program(program, uneven, faults=faults, avoid=means)
+        (tile,), before = around.tiles, error(around)
+        if means == ("rows",):
+            best = min(error(replace(plain, faults=faults, tiles=(replace(tile, row_places=np.array(order)),))) for order in permutations(range(5), 4))
+            assert before == pytest.approx(best)
+            continue
+        stuck_cells = faults.cells[0][np.ix_(*tile.places)] > 0
+        for row, column in np.argwhere(stuck_cells):
+            for level in range(8):
+                targets = tile.written.copy()
+                targets[row, column ^ 1] = level
+                assert error(replace(around, tiles=(replace(tile, targets=targets),))) >= before - 1e-9
+
+
 def test_spare_columns_cost_crossbars_and_take_the_faults():
     program = one_dense(8, 16, weight=np.random.default_rng(0).integers(-7, 8, (16, 8)))
     found = []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from devices import chip, device, law, number, stuck
 from memspike.chip import Device, Law, Verify
 from memspike.errors import ChipError
-from memspike.physics.device import age, cautions, does_age, draw_faults, level_conductances, read_noise, stuck_conductances, write
+from memspike.physics.device import age, cautions, does_age, draw_faults, read_noise, write
 from memspike.physics.laws import check_laws
 from memspike.storage import device_names, load_device
 
@@ -53,9 +53,9 @@ def test_whatever_the_cell_no_conductance_is_negative_and_a_seed_says_all(cell, 
     later = age(cell, written, seconds, rng(seed))
     for g in (written.g, later):
         assert g.shape == levels.shape and np.isfinite(g).all() and (g >= 0).all()
-        for kind, held in zip((1, 2), stuck_conductances(cell), strict=True):
+        for kind, held in zip((1, 2), cell.stuck_conductances, strict=True):
             assert (g[faults == kind] == held).all() or (g is later and cell.temperature is not None)
-    assert np.array_equal(written.target, level_conductances(cell, max_level)[levels])
+    assert np.array_equal(written.target, cell.level_conductances(max_level)[levels])
     is_as_written = cell.temperature is None and (cell.drift is None or cell.drift.model != "nandakumar2019")
     assert not is_as_written or np.array_equal(age(cell, written, 0, rng(seed)), written.g)
     assert np.array_equal(later, age(cell, write(cell, levels, max_level, rng(seed), faults), seconds, rng(seed)))
@@ -65,7 +65,7 @@ def test_whatever_the_cell_no_conductance_is_negative_and_a_seed_says_all(cell, 
 def test_a_perfect_cell_is_what_it_was_meant_to_be(max_level, seed, seconds):
     levels = rng(seed).integers(0, max_level + 1, (3, 4))
     written = write(device(), levels, max_level, rng(seed))
-    assert np.array_equal(written.g, level_conductances(device(), max_level)[levels])
+    assert np.array_equal(written.g, device().level_conductances(max_level)[levels])
     assert np.array_equal(age(device(), written, seconds, rng(seed)), written.g)
     assert (written.pulses == 1).all() and read_noise(device()) == 0
 
@@ -165,7 +165,7 @@ def test_a_hot_cell_conducts_as_its_paper_says():
     colder = replace(cell, temperature=law("lammie2021", temperature=220.0))
     assert age(cold, write(cold, np.array([1]), 1, rng(0)), 0.0, rng(0)) == age(colder, write(colder, np.array([1]), 1, rng(0)), 0.0, rng(0))
     as_written = replace(cell, temperature=law("lammie2021", temperature=298.0))
-    assert age(as_written, write(as_written, np.array([0, 1]), 1, rng(0)), 0.0, rng(0)) == pytest.approx(level_conductances(cell, 1))
+    assert age(as_written, write(as_written, np.array([0, 1]), 1, rng(0)), 0.0, rng(0)) == pytest.approx(cell.level_conductances(1))
     with pytest.raises(ChipError, match="measured from 213 to 413 K; got 500 K"):
         age(replace(cell, temperature=law("lammie2021", temperature=500.0)), write(cell, np.array([1]), 1, rng(0)), 0.0, rng(0))
     assert "law lammie2021 was measured from 18.18 to 416.7 uS, not from 1 to 40 uS" in cautions(device(temperature=law("lammie2021", temperature=350.0)))[0]
@@ -233,13 +233,15 @@ def test_stuck_cells_are_as_many_as_the_device_says_and_never_move():
 def test_a_measured_table_is_used_whole_or_by_its_nearest_conductances():
     table = (1e-6, 4e-6, 12e-6, 19e-6, 40e-6)
     cell = replace(device(), conductances=table, conductances_source="test", levels=5)
-    assert np.array_equal(level_conductances(cell, 4), table)
-    assert np.array_equal(level_conductances(cell, 2), np.array(table)[[0, 3, 4]])
-    assert np.array_equal(level_conductances(cell, 3), np.array(table)[[0, 2, 3, 4]])
+    assert np.array_equal(cell.level_conductances(4), table)
+    assert np.array_equal(cell.level_conductances(2), np.array(table)[[0, 3, 4]])
+    assert np.array_equal(cell.level_conductances(3), np.array(table)[[0, 2, 3, 4]])
     close = (2.7846372007420796e-05, 9.999999999999999e-05, 1e-4)  # the last even step rounds to the second of these
-    assert level_conductances(replace(cell, g_min=number(close[0], "S"), g_max=number(close[-1], "S"), conductances=close, levels=3), 1)[-1] == close[-1]
+    assert replace(cell, g_min=number(close[0], "S"), g_max=number(close[-1], "S"), conductances=close, levels=3).level_conductances(1)[-1] == close[-1]
     with pytest.raises(ChipError, match="has 5 measured levels; levels 0 to 7 are wanted"):
-        level_conductances(cell, 7)
+        cell.level_conductances(7)
+    assert cell.level_errors(4) == pytest.approx((np.array(table) - 1e-6) / 39e-6 * 4 - np.arange(5)) and cell.level_errors(4)[1] < -0.5
+    assert not device().level_errors(4).any() and not replace(cell, conductances=tuple(np.linspace(1e-6, 40e-6, 5))).level_errors(4).any()
     noisy = replace(cell, programming=measured([1e-7 * (level + 1) for level in range(5)]))
     g = write(noisy, np.full(MANY, 4), 4, rng()).g
     assert np.std(g) == pytest.approx(5e-7, rel=0.02)
@@ -254,7 +256,7 @@ def test_levels_of_a_measured_table_are_its_own_ascend_and_reach_its_ends(values
     table = tuple(sorted(values))
     cell = replace(device(), g_min=number(table[0], "S"), g_max=number(table[-1], "S"), conductances=table, conductances_source="test", levels=len(table))
     max_level = data.draw(st.integers(1, len(table) - 1))
-    found = level_conductances(cell, max_level)
+    found = cell.level_conductances(max_level)
     assert len(found) == max_level + 1 and set(found) <= set(table) and (np.diff(found) > 0).all()
     assert (found[0], found[-1]) == (table[0], table[-1])
 
@@ -300,7 +302,9 @@ def test_laws_and_times_that_make_no_sense_are_refused():
         check_laws(device(drift=law("power_law", nu=0.05, t0=0.0)))
     with pytest.raises(ChipError, match="the law 'cmo_hfox' was measured for an acceptance of 0.002 and 0.02; got 0.01"):
         check_laws(device(programming=law("cmo_hfox", acceptance=0.01)))
-    with pytest.raises(ChipError, match="the law 'measured' needs measured conductances"):
+    with pytest.raises(ChipError, match="the law 'measured' needs one std for each level"):
         check_laws(device(programming=measured([1e-7])))
+    with pytest.raises(ChipError, match=r"the law 'constant' takes std as a share of g_max - g_min; got 3.5, more than all of it\n  0.035 is 3.5 %"):
+        check_laws(device(programming=law("constant", std=3.5)))
     with pytest.raises(ChipError, match="a time of -1 s"):
         age(device(), write(device(), np.zeros(3, int), 8, rng()), -1, rng())

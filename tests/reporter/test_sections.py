@@ -15,7 +15,7 @@ from memspike.reporter import Design, Report, report
 from memspike.reporter.evidence import AREA, ENERGY, shares
 from memspike.reporter.items import Figure, Headline, Item, Note, Section, Table
 from memspike.reporter.paper import CITATION, FIT, pixels_said
-from memspike.reporter.placement import placement, spikes
+from memspike.reporter.placement import _levels, placement, spikes
 from reports import Case, make_case
 from small_programs import one_conv
 
@@ -233,6 +233,24 @@ def test_cells_are_the_levels_of_the_mapping(case: Case, full_report: Report) ->
     tiles = list(mapping.tiles_of(mapping.layers[0].op))
     assert np.array_equal(levels[: tiles[0].levels.shape[0], : tiles[0].levels.shape[1]], tiles[0].levels)
     assert (levels >= 0).sum() == sum(tile.levels.size for tile in tiles if tile.crossbar == tiles[0].crossbar)
+
+
+def test_cells_are_drawn_where_they_lie_around_faults(case: Case) -> None:
+    design, baseline = case.designs[0]
+    mapping = design.mapping
+    (tile, *others) = mapping.tiles
+    rows, columns = np.arange(mapping.chip.crossbar.rows)[::-1], np.arange(mapping.chip.crossbar.columns).reshape(-1, 2)[:, ::-1].ravel()
+    places = rows[: tile.levels.shape[0]], columns[: tile.levels.shape[1]]
+    moved = dataclasses.replace(tile, row_places=places[0], column_places=places[1])
+    around = dataclasses.replace(mapping, tiles=(moved, *others))
+    drawn = _levels(around, tile.crossbar)
+    held = np.full((mapping.chip.crossbar.rows, mapping.chip.crossbar.columns), -1)
+    for each in around.tiles:
+        if each.crossbar == tile.crossbar:
+            held[np.ix_(*each.places)] = each.written
+    assert np.array_equal(drawn, held[: drawn.shape[0], : drawn.shape[1]]) and not np.array_equal(drawn, _levels(mapping, tile.crossbar))
+    said = str(placement(dataclasses.replace(design, mapping=around), baseline))
+    assert "plus before minus or after it, placed around its stuck cells" in said
 
 
 def test_a_chip_of_many_crossbars_and_layers_is_drawn_with_few(case: Case) -> None:

@@ -53,6 +53,26 @@ def test_each_imperfection_alone_changes_scores_and_can_be_left_out(imperfect):
         assert np.array_equal(outputs(map_program(small_network(), perfect), seed=3, time=1000.0), meant)
 
 
+def test_what_says_nothing_in_a_fidelity_is_refused_there():
+    """An accuracy after a day would be the perfect one, were the fidelity forgotten."""
+    mapping = map_program(small_network(), chip())
+    for wrong in ({"time": 86400.0}, {"layers": ["scores.sum"]}):
+        for fidelity in ("ideal", "spike"):
+            with pytest.raises(SimulationError, match="says something about real chips(.|\n)*give fidelity='analog'"):
+                simulate(mapping, IMAGES, fidelity=fidelity, **wrong)
+    for wrong in ({"encoder": "random"}, {"neuron": "up_down"}):
+        with pytest.raises(SimulationError, match="says something about spikes, and fidelity 'ideal' computes integers"):
+            simulate(mapping, IMAGES, **wrong)
+    for fidelity in ("ideal", "spike", "analog"):
+        for seed in (1.5, "a", True, -7):
+            with pytest.raises(SimulationError, match="a seed of .*; expected a whole number, zero or more"):
+                simulate(mapping, IMAGES, fidelity=fidelity, seed=seed)
+        with pytest.raises(SimulationError, match="batch_size is 2.5; expected a whole number"):
+            simulate(mapping, IMAGES, fidelity=fidelity, batch_size=2.5)
+        found = simulate(mapping, IMAGES, fidelity=fidelity, seed=np.int64(3)).provenance
+        assert type(found.seed) is int and found.digest() == simulate(mapping, IMAGES, fidelity=fidelity, seed=3).provenance.digest()
+
+
 def test_another_seed_is_another_chip():
     mapping = map_program(small_network(), chip(programming=law("wan2022")))
     assert not np.array_equal(outputs(mapping, seed=1), outputs(mapping, seed=2))
@@ -230,7 +250,7 @@ def test_what_is_not_simulated_is_refused():
         outputs(mapping, neuron="dual")
     with pytest.raises(SimulationError, match="op conv.sum: is held in 4 copies(.|\n)*map it without copies"):
         outputs(map_program(small_network(), chip(), copies={"conv.sum": 4}))
-    with pytest.raises(SimulationError, match="chip number -1"):
+    with pytest.raises(SimulationError, match="a seed of -1; expected a whole number, zero or more"):
         outputs(mapping, seed=-1)
 
 

@@ -11,6 +11,7 @@ That any row of weights can be driven from any word line, and any pair read by a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from memspike.chip import Chip
 from memspike.integer import Integers
 from memspike.mapping import FaultMap, LayerPlan, Tile
-from memspike.physics import device as cells
 
 Floats = NDArray[np.float64]
 
@@ -47,15 +47,16 @@ class _Pair:
     def of(cls, chip: Chip, max_level: int, compensate: bool) -> "_Pair":
         device = chip.crossbar.device
         step = (device.g_max.value - device.g_min.value) / max_level
-        stuck = [(g - device.g_min.value) / step for g in cells.stuck_conductances(device)]
+        stuck = [(g - device.g_min.value) / step for g in device.stuck_conductances]
+        levels = np.arange(max_level + 1) + device.level_errors(max_level)  # what each level conducts, in even steps
         weight = np.arange(-max_level, max_level + 1)
         shape = 3, 3, len(weight)
         plus, minus = np.broadcast_to(weight.clip(min=0), shape).copy(), np.broadcast_to((-weight).clip(min=0), shape).copy()
         if compensate:
             for kind, level in enumerate(stuck, start=1):
-                minus[kind, 0] = np.rint(level - weight).clip(0, max_level)
-                plus[0, kind] = np.rint(level + weight).clip(0, max_level)
-        held = [side.astype(np.float64) for side in (plus, minus)]
+                minus[kind, 0] = _nearest(levels, level - weight)
+                plus[0, kind] = _nearest(levels, level + weight)
+        held = [levels[side] for side in (plus, minus)]
         for kind, level in enumerate(stuck, start=1):
             held[0][kind], held[1][:, kind] = level, level
         left = np.array([0.0, *stuck])
@@ -142,8 +143,8 @@ class _Crossbar:
         self.row = _assigned(costs)
 
     def _squared(self, plus: int, minus: int) -> Floats:
-        """The squared error `[rows, pairs]` that each weight would have with such faults."""
-        return self._errors(plus, minus) ** 2 * self.worth
+        """How much squared error `[rows, pairs]` such faults would add to each weight's."""
+        return (self._errors(plus, minus) ** 2 - self._errors(0, 0) ** 2) * self.worth
 
     def _sides(self, row: Integers, column: Integers, swapped: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The faults `[rows, pairs]` of the plus and of the minus cells."""
@@ -161,6 +162,13 @@ class _Crossbar:
 
 
 _FAULTY = [(plus, minus) for plus in range(3) for minus in range(3) if plus or minus]
+
+
+def _nearest(levels: Floats, wanted: NDArray[np.floating[Any]]) -> Integers:
+    """The levels that conduct closest to what is wanted, a tie going to the even one."""
+    if np.array_equal(levels, np.arange(len(levels))):
+        return np.rint(wanted).clip(0, len(levels) - 1).astype(np.int64)
+    return np.abs(levels[:, None] - wanted).argmin(axis=0)
 
 
 def _assigned(costs: Floats) -> Integers:

@@ -40,28 +40,6 @@ class Written:
         return np.maximum(self.landed, 0.0)
 
 
-def level_conductances(device: Device, max_level: int) -> Floats:
-    """The conductances [S] that levels 0 to `max_level` aim at: even steps from g_min to g_max; or a measured table itself, if it has as many levels, and
-    otherwise its conductances that are nearest to even steps, none twice.
-
-    Raises ChipError when a measured table has too few levels.
-    """
-    low, high = device.g_min.value, device.g_max.value
-    even = low + np.arange(max_level + 1) / max_level * (high - low)
-    if device.conductances is None:
-        return even
-    spare = device.levels - len(even)
-    if spare < 0:
-        raise ChipError(f"has {device.levels} measured levels; levels 0 to {max_level} are wanted", where=f"device {device.name}", cure="use fewer bits")
-    table, order = np.array(device.conductances), np.arange(len(even))
-    if spare == 0:
-        return table
-    nearest = np.abs(table[:, None] - even).argmin(axis=0)
-    nearest[-1] = len(table) - 1  # g_max itself, which the last even step may miss by a rounding
-    ascending = order + np.maximum.accumulate(nearest - order)  # a level that is taken gives way to the next one,
-    return table[np.minimum(ascending, spare + order)]  # and those above leave room for the rest
-
-
 def draw_faults(device: Device, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
     """A fault map of the device's rates, each cell for itself: HEALTHY, STUCK_LOW or STUCK_HIGH (conductance)."""
     if device.stuck is None:
@@ -71,20 +49,13 @@ def draw_faults(device: Device, shape: tuple[int, ...], rng: np.random.Generator
     return STUCK_HIGH * (drawn < low + high).astype(np.uint8) - (drawn < low)
 
 
-def stuck_conductances(device: Device) -> tuple[float, float]:
-    """Where cells are stuck at low and at high conductance [S]."""
-    stuck = device.stuck
-    low, high = (stuck.low_g, stuck.high_g) if stuck else (None, None)
-    return (low or device.g_min).value, (high or device.g_max).value
-
-
 def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: Draws, faults: NDArray[np.uint8] | None = None) -> Written:
     """Write cell levels of any shape, 0 to `max_level`: targets, the device's error, write-verify, and stuck cells where `faults` says so.
 
     Every pulse draws a new error. A cell that misses the tolerance after its last pulse stays where that pulse left it; a stuck one takes all its pulses,
     unless it is stuck close enough to its target. Verifying reads without noise.
     """
-    table, law = level_conductances(device, max_level), programming_of(device)
+    table, law = device.level_conductances(max_level), programming_of(device)
     faults = np.zeros(levels.shape, np.uint8) if faults is None else faults
     spread = np.zeros_like(table) if law is None else law.std(table, 0.0)
 
@@ -95,7 +66,7 @@ def write(device: Device, levels: NDArray[np.integer], max_level: int, rng: Draw
         return table[levels] * np.exp(error) if law.is_relative else table[levels] + error
 
     landed, pulses = pulse(levels), np.ones(levels.shape, np.int64)
-    for kind, g in zip((STUCK_LOW, STUCK_HIGH), stuck_conductances(device), strict=True):
+    for kind, g in zip((STUCK_LOW, STUCK_HIGH), device.stuck_conductances, strict=True):
         landed[faults == kind] = g
     if device.verify is not None:
         tolerance = device.verify.tolerance.value * device.g_max.value

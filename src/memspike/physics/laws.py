@@ -100,6 +100,9 @@ def check_laws(device: Device) -> None:
 
 def _constant(device: Device, std: float) -> Programming:
     """The same error for every target: `std` x (g_max - g_min). The number is the device's own, e.g. 3.5 % in NeuroSim."""
+    if std > 1:
+        what = f"the law 'constant' takes std as a share of g_max - g_min; got {std:g}, more than all of it"
+        raise ChipError(what, where=f"device {device.name}", cure="0.035 is 3.5 %")
     return Programming(lambda targets, seconds: np.full_like(targets, std * (device.g_max.value - device.g_min.value)))
 
 
@@ -112,10 +115,10 @@ def _lognormal(device: Device, std: float) -> Programming:
 
 
 def _measured(device: Device, **stds: float) -> Programming:
-    """The standard deviation `std_<level>` [S] that was measured at each level of the device's own table, linear between levels."""
-    levels = device.conductances
-    if levels is None or set(stds) != {f"std_{level}" for level in range(device.levels)}:
-        raise ChipError("the law 'measured' needs measured conductances and one std for each", where=f"device {device.name}")
+    """The standard deviation `std_<level>` [S] that was measured at each level of the device's own table (or of its even steps), linear between levels."""
+    levels = device.level_conductances(device.levels - 1)
+    if set(stds) != {f"std_{level}" for level in range(device.levels)}:
+        raise ChipError("the law 'measured' needs one std for each level", where=f"device {device.name}")
     found = [stds[f"std_{level}"] for level in range(device.levels)]
     return Programming(lambda targets, seconds: np.interp(targets, levels, found), Range(levels[0], levels[-1]))
 

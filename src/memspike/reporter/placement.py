@@ -157,7 +157,9 @@ def _cells(mapping: Mapping, crossbars: list[_Crossbar]) -> list[Item]:
 def _cell_figure(mapping: Mapping, plan: LayerPlan, number: int) -> Figure:
     levels = _levels(mapping, number)
     zero = int((levels == 0).sum()) / max(1, int((levels >= 0).sum()))
-    text = f"Crossbar {number}, levels 0 to {plan.max_level}; columns come in pairs, plus then minus. {100 * zero:.0f} % of the cells are at level 0."
+    around = any(tile.column_places is not None for tile in mapping.tiles if tile.crossbar == number)
+    sides = "plus before minus or after it, placed around its stuck cells" if around else "plus then minus"
+    text = f"Crossbar {number}, levels 0 to {plan.max_level}; columns come in pairs, {sides}. {100 * zero:.0f} % of the cells are at level 0."
     if levels.shape != (mapping.chip.crossbar.rows, mapping.chip.crossbar.columns):
         text += f" Drawn are its first {levels.shape[0]} x {levels.shape[1]} cells."
     columns = tuple(Column(f"column {c}") for c in range(levels.shape[1]))
@@ -167,13 +169,12 @@ def _cell_figure(mapping: Mapping, plan: LayerPlan, number: int) -> Figure:
 
 
 def _levels(mapping: Mapping, number: int) -> NDArray[np.int32]:
-    """The levels of one crossbar, -1 where no weight lies, cut to `_MOST_CELLS` on each side."""
+    """The levels that one crossbar is written to, -1 where no weight lies, cut to `_MOST_CELLS` on each side."""
     crossbar = mapping.chip.crossbar
     levels = np.full((crossbar.rows, crossbar.columns), -1, np.int32)
     for tile in mapping.tiles:
         if tile.crossbar == number:
-            rows, columns = tile.levels.shape
-            levels[tile.row_offset : tile.row_offset + rows, tile.column_offset : tile.column_offset + columns] = tile.levels
+            levels[np.ix_(*tile.places)] = tile.written
     return levels[:_MOST_CELLS, :_MOST_CELLS]
 
 

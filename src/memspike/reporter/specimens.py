@@ -10,6 +10,7 @@ from memspike.reporter.report import Report
 from memspike.units import percent
 
 _WORDS = {
+    "levels": "measured levels",
     "programming": "programming noise",
     "stuck": "stuck cells",
     "read_noise": "read noise",

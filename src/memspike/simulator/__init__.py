@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memspike.chip import NeuronKind
 from memspike.errors import SimulationError
-from memspike.integer import Integers, IntType
+from memspike.integer import Integers, IntType, whole
 from memspike.mapping import Mapping
 from memspike.ops import Add, Charge, Conv2d, Dense, Fire
 from memspike.program import Program, fired_by
@@ -62,8 +62,8 @@ def simulate(
         mapping: the program on its chip.
         images: integer counts `[n, channels, height, width]` of the program's input type.
         fidelity: "ideal" computes the integers, "spike" every timestep of every neuron, "analog" the cells, wires and neurons of chip number `seed`.
-        encoder: how counts become spikes: "even", "burst" or "random" (drawn from `seed`).
-        neuron: the kind of neuron; None takes the chip's. "up_down" and "two_phase" give the program's counts, "dual" and "fire_only" do not.
+        encoder: how counts become spikes: "even", "burst" or "random" (drawn from `seed`); not in fidelity "ideal", which has no spikes.
+        neuron: the kind of neuron; None takes the chip's. "up_down" and "two_phase" give the program's counts, "dual" and "fire_only" do not. Not in "ideal".
         seed: decides every random spike, image by image, whatever `batch_size` and the number of threads; in fidelity "analog" also the chip.
         time: seconds between writing and reading the chip, in fidelity "analog".
         layers: the ops (Conv2d, Dense) whose crossbars and neurons are imperfect, in fidelity "analog"; None: all.
@@ -77,11 +77,12 @@ def simulate(
 
     Raises:
         ProgramError: the images do not fit the program.
-        SimulationError: an unknown name, or a program that cannot run as spikes.
+        SimulationError: an unknown name, an option that says nothing in this fidelity, or a program that cannot run as spikes.
     """
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
-    _check_options(fidelity, encoder, kind, batch_size)
+    seed, batch_size = _check_options(fidelity, encoder, kind, seed, batch_size)
+    _check_meant(fidelity, {"time": time != 0, "layers": layers is not None}, {"encoder": encoder != "even", "neuron": neuron is not None})
     check_device(device, fidelity)
     drawn = _raster_layers(mapping, fidelity, raster, len(images))
     tally, kept = Tally(mapping), _names(program, [*record, program.output])
@@ -135,7 +136,7 @@ def check(
     """
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
-    _check_options("spike", encoder, kind, batch_size)
+    seed, batch_size = _check_options("spike", encoder, kind, seed, batch_size)
     check_device(device, "spike")
     names = frozenset(op.out for op in program.ops)
     differing = Counter({op.out: 0 for op in program.ops})
@@ -196,13 +197,26 @@ def check_device(device: str, fidelity: str) -> None:
         raise SimulationError("no CUDA device is available", cure="install a CUDA build of torch on a machine with a GPU, or use device 'cpu'")
 
 
-def _check_options(fidelity: str, encoder: str, neuron: str, batch_size: int | None) -> None:
+def _check_options(fidelity: str, encoder: str, neuron: str, seed: Any, batch_size: Any) -> tuple[int, int | None]:
+    """The seed and the batch size as whole numbers; raises SimulationError for what is none, and for unknown names."""
     if fidelity not in _LARGEST:
         raise SimulationError(f"unknown fidelity {fidelity!r}", cure=f"known are: {', '.join(_LARGEST)}")
     check_encoder(encoder)
     check_neuron(neuron)
-    if batch_size is not None and batch_size < 1:
-        raise SimulationError(f"batch_size is {batch_size}; at least one image is computed at once")
+    if (number := whole(seed)) is None or number < 0:
+        raise SimulationError(f"a seed of {seed!r}; expected a whole number, zero or more")
+    at_once = None if batch_size is None else whole(batch_size)
+    if batch_size is not None and (at_once is None or at_once < 1):
+        raise SimulationError(f"batch_size is {batch_size!r}; expected a whole number: at least one image is computed at once")
+    return number, at_once
+
+
+def _check_meant(fidelity: str, of_chips: dict[str, bool], of_spikes: dict[str, bool]) -> None:
+    """Refuse what would be said and not simulated, by whether it is given: a chip's age where no cells are, spikes where only integers are."""
+    if fidelity != "analog" and (name := next((name for name, is_given in of_chips.items() if is_given), None)):
+        raise SimulationError(f"{name} says something about real chips, and fidelity {fidelity!r} knows none", cure="give fidelity='analog'")
+    if fidelity == "ideal" and (name := next((name for name, is_given in of_spikes.items() if is_given), None)):
+        raise SimulationError(f"{name} says something about spikes, and fidelity 'ideal' computes integers", cure="give fidelity='spike', or 'analog'")
 
 
 def _check_images(program: Program, images: Integers) -> None:

@@ -8,7 +8,7 @@ The rules, for one image; "positions" are the output pixels of a convolution (1 
 | Conv2d, Dense | row_driver, spike | spikes, at every position that reads them, times `plan.column_tiles` |
 | | encoder, encode | `groups * rows * positions * bits(input)` |
 | | cell, read | for every matrix row, its spikes over all positions, times the cells of that row |
-| | cell, read_levels | the same spikes times the sum of the levels of that row |
+| | cell, read_levels | the same spikes times the sum of the levels of that row (of uneven ones: what they conduct, in whole even steps) |
 | | neuron, integrate | `positions * channels` times the window, drain included |
 | | neuron, fire | spikes fired, up and down together; ideal: the counts without their signs |
 | | counter, count | spikes fired, times `bits(fired)`; nothing for a layer that ends in a Charge |

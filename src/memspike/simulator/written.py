@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspike.errors import SimulationError
+from memspike.integer import whole
 from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
 from memspike.physics import device as cells
 from memspike.physics.crossbar import effective_conductance
@@ -77,10 +78,10 @@ def written(mapping: Mapping, seed: int, time: float = 0.0) -> dict[str, Layer]:
 
 
 def checked(seed: int) -> int:
-    """The number of a chip; raises SimulationError below zero."""
-    if seed < 0:
-        raise SimulationError(f"chip number {seed}; expected zero or more")
-    return seed
+    """The number of a chip; raises SimulationError below zero, and for what is no whole number."""
+    if (number := whole(seed)) is None or number < 0:
+        raise SimulationError(f"chip number {seed!r}; expected a whole number, zero or more")
+    return number
 
 
 def write_layer(mapping: Mapping, plan: LayerPlan, faults: FaultMap, seed: int, time: float) -> Layer:
@@ -102,10 +103,9 @@ def write_layer(mapping: Mapping, plan: LayerPlan, faults: FaultMap, seed: int, 
         writing, ageing = (_Streams(seed, range(first + some.start, first + some.stop), purpose) for purpose in (_WRITE, _AGE))
         done = cells.write(device, commanded[some], plan.max_level, writing, stuck[some])
         g[some] = cells.age(device, done, time, ageing)
-    targets = cells.level_conductances(device, plan.max_level)
+    targets, error = device.level_conductances(plan.max_level), device.level_errors(plan.max_level)
     a = effective_conductance(g, wire, wire) if wire else g
     step = (targets[-1] - targets[0]) / plan.max_level
-    error = np.zeros(len(targets)) if device.conductances is None else (targets - targets[0]) / step - np.arange(len(targets))
     places = 1 << (chip.bits_per_cell * np.arange(plan.slices))
     layout = _Layout(plan, tiles, first)
     deviation = layout.matrix((a - targets[levels]) / step + error[levels], places * np.array([[1], [-1]]))

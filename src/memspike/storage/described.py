@@ -3,12 +3,13 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from memspike.chip import Chip, Device, Quantity
+from memspike.chip import UNITS, Chip, Device, Quantity
 from memspike.errors import ChipError, FileRefused
 from memspike.files import read_arrays, read_bytes, read_table
 from memspike.mapping import FaultMap
@@ -18,16 +19,6 @@ from memspike.storage.strict import MAX_DESCRIPTION, from_json, place_of
 from memspike.words import clean
 
 T = TypeVar("T")
-
-_UNITS = {
-    **dict.fromkeys(("g_min", "g_max", "low_g", "high_g"), "S"),
-    **dict.fromkeys(("read_noise", "tolerance", "low", "high", "threshold_mismatch", "offset", "leak", "saturation", "reset_error"), "1"),
-    **dict.fromkeys(("timestep", "window_overhead"), "s"),
-    "read_voltage": "V",
-    "wire_resistance": "ohm",
-    "area": "m2",
-    "leakage": "W",
-}
 
 
 def chip_names() -> tuple[str, ...]:
@@ -48,7 +39,10 @@ def load_chip(name_or_path: str | Path) -> Chip:
         return _described(Chip, text, f"chip {name_or_path}")
     path = Path(name_or_path)
     if path.suffix == ".json":
-        return load_saved(path, Chip)
+        chip: Chip = load_saved(path, Chip)
+        with _within(str(path)):
+            check_laws(chip.crossbar.device)
+        return chip
     if path.suffix != ".toml" and not path.exists():
         hint = "that is a device, which a chip has for its cells; " if str(name_or_path) in device_names() else _close(str(name_or_path), chip_names())
         raise ChipError(f"no chip is called {str(name_or_path)!r}", cure=f"{hint}chips are: {', '.join(chip_names())}; or give the path of a .toml file")
@@ -105,7 +99,7 @@ def _described(kind: type[T], text: str, where: str, folder: Path | None = None)
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: a number of thousands of digits, brackets in brackets
         raise ChipError(f"is no TOML: {error}", where=where) from error
-    try:
+    with _within(where):
         if folder is not None:
             tree = _with_tables(tree, folder)
         _check_texts(tree, ())
@@ -113,9 +107,16 @@ def _described(kind: type[T], text: str, where: str, folder: Path | None = None)
             _check_quantity(place, quantity)
         found = from_json(kind, json.dumps(tree, default=str))
         check_laws(found.crossbar.device if isinstance(found, Chip) else cast(Device, found))
+    return found
+
+
+@contextmanager
+def _within(where: str) -> Generator[None]:
+    """What is wrong inside says which description it is in."""
+    try:
+        yield
     except (FileRefused, ChipError) as error:
         raise ChipError(error.what, where=f"{where}: {error.where}" if error.where else where, cure=error.cure) from error
-    return found
 
 
 def _with_tables(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _quantities(tree: Any, keys: tuple[int | str, ...], root: Any = None) -> Ite
 
 def _check_quantity(place: str, quantity: dict[str, Any]) -> None:
     """Units are SI (a chip in ns would be read as seconds), and a value that no hardware has is named by its place."""
-    unit = "J" if ".energy." in place else _UNITS.get(place.split(".")[-1])
+    unit = "J" if ".energy." in place else UNITS.get(place.split(".")[-1])
     if unit is not None and quantity["unit"] != unit:
         raise ChipError(f"is given in {quantity['unit']!r}; chips are in SI, here in {unit!r}", where=place, cure="convert the value")
     try:

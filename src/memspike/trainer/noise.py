@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from memspike.chip import Device
 from memspike.errors import TrainingError
-from memspike.physics.device import age, draw_faults, level_conductances, read_noise, write
+from memspike.physics.device import age, draw_faults, read_noise, write
 from memspike.trainer.layers import Layer
 from memspike.trainer.recipe import whole
 
@@ -46,7 +46,7 @@ class DeviceNoise:
     def bank(self) -> Tensor:
         """Errors `[levels, samples]` of pairs for each size of weight, both cells written and aged by the device's own law."""
         rng = np.random.default_rng([self.seed, self._max_level])
-        targets = level_conductances(self.device, self._max_level)
+        targets = self.device.level_conductances(self._max_level)
         levels = np.repeat(np.arange(len(targets), dtype=np.uint16), _SAMPLES).reshape(len(targets), -1)
         written = write(self.device, levels, self._max_level, rng, draw_faults(self.device, levels.shape, rng))
         g, step = age(self.device, written, self.time, rng), (targets[-1] - targets[0]) / self._max_level
@@ -62,7 +62,7 @@ class DeviceNoise:
     @cached_property
     def variance(self) -> float:
         """Of the current that one spike sends through one weight, its slices weighed by their places."""
-        targets = level_conductances(self.device, self._max_level)
+        targets = self.device.level_conductances(self._max_level)
         noise = read_noise(self.device) / float((targets[-1] - targets[0]) / self._max_level)
         return 2 * noise**2 * float(sum(4 ** (self.bits_per_cell * index) for index in range(self.num_slices)))
 
