@@ -37,6 +37,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, line.Run]:
     return out, line.run(EVERYTHING, out, Silence())
 
 
+def test_what_normalised_images_change_is_told_before_anything_is_trained() -> None:
+    """A padded first layer then pads with black; one without padding loses nothing."""
+    told = []
+
+    class Told(Silence):
+        def phase(self, text: str) -> None:
+            told.append(text)
+
+    for model, count in (("digits_net", 1), ("lenet", 0)):
+        told.clear()
+        data = datasets.load("digits")
+        if model == "lenet":
+            wide = [datasets.Split(np.pad(split.images, ((0, 0), (0, 0), (10, 10), (10, 10))), split.labels) for split in (data.train, data.test)]
+            data = datasets.Dataset("wide", data.classes, *wide, "test")
+        training = line.start_training(line.Order(model=model, mean=(0.5,), std=(0.25,)), data, None, Told())
+        assert [text.startswith("caution: mean and std folded into the first layer; its zero padding") for text in told] == [True] * count
+        assert training.all_notes()["normalization"].startswith("mean and std folded into the first layer")
+
+
 def test_a_network_with_every_layer_walks_the_line_bit_exact(finished: tuple[Path, line.Run]) -> None:
     _, run = finished
     checks = run.summary["checks"]

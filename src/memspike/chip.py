@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memspike.errors import ChipError
+from memspike.errors import ChipError, expect
 
 Standing = Literal["primary", "secondary", "assumed", "fitted"]
 PartialSums = Literal["analog", "digital"]
@@ -324,6 +324,7 @@ class Chip:
 
     def with_device(self, device: Device) -> "Chip":
         """This chip with other cells."""
+        expect(device, Device, ChipError, "ms.load_device('wan2022-hfox') gives one, by its name or from a file")
         return replace(self, crossbar=replace(self.crossbar, device=device))
 
     def without(self, *names: str) -> "Chip":

@@ -68,6 +68,20 @@ class CheckFailed(MemspikeError):
     exit_code = 4
 
 
+def expect(thing: object, kind: type | tuple[type, ...], error: type[MemspikeError], cure: str) -> None:
+    """Raises `error` where a door of memspike is given another kind of thing than it takes; the `cure` says where one comes from."""
+    if isinstance(thing, kind):
+        return
+    kinds = [an(each.__name__) for each in (kind if isinstance(kind, tuple) else (kind,)) if each is not type(None)]
+    given = f"the class {thing.__name__}" if isinstance(thing, type) else repr(thing) if isinstance(thing, str) else an(type(thing).__name__)
+    raise error(f"expected {' or '.join(kinds)}, got {given}", cure=cure)
+
+
+def an(word: str) -> str:
+    """The word with its article."""
+    return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"
+
+
 def first_line(error: BaseException) -> str:
     """What another library says, in one line of at most 200 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

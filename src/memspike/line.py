@@ -236,10 +236,13 @@ def start_training(order: Order, data: datasets.Dataset, folder: Path | None, li
     bits = trainer.Bits(order.activation_bits, order.weight_bits, order.image_bits, order.layer_bits, order.grid)
     bits = replace(bits, pixels=_pixel_code(order, data, bits.image_type))
     pretrained = trainer.load_weights(Path(order.weights)) if order.weights else None
-    return trainer.Training(
+    training = trainer.Training(
         model, data, name=order.model.replace(":", "."), bits=bits, recipe=replace(recipe, **order.changes), seed=order.seed,
         pretrained=pretrained, mean=order.mean, std=order.std, folder=folder, device=order.device, compiled=order.compiled, watcher=listener,
     )  # fmt: skip
+    if trainer.PADDED in (said := training.notes.get("normalization", "")):
+        listener.phase(f"caution: {said}")
+    return training
 
 
 def _pixel_code(order: Order, data: datasets.Dataset, line: IntType | None) -> PixelCode:

@@ -68,7 +68,13 @@ class Program:
         return values
 
     def count_pixels(self, images: NDArray[np.uint8]) -> Integers:
-        """The images that the program takes, int64 `[n, ...]`, of pixels 0..255 `[n, channels, rows, columns]`."""
+        """The images that the program takes, int64 `[n, ...]`, of pixels 0..255 `[n, channels, rows, columns]`; ProgramError for images of another shape."""
+        images = np.asarray(images)
+        channels, *size = self.input_type.shape
+        wanted = [channels // self.pixels.lines, *size]
+        if list(images.shape[1:]) != wanted:
+            what = f"takes images [n, {', '.join(map(str, wanted))}], got {list(images.shape)}"
+            raise ProgramError(what, where=f"program {self.name}", cure="one image is images[:1]")
         return self.pixels.counts(images, self.input_type.type)
 
     def check_images(self, images: Integers) -> Integers:

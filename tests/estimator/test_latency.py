@@ -102,7 +102,7 @@ def test_a_simulation_belongs_to_the_mapping_that_is_costed():
         estimate(other, spikes)
     with pytest.raises(CostError, match="the simulation is of program .*, the mapping of program "):
         estimate(map(one_dense(10, 3), CHIP), spikes)
-    with pytest.raises(CostError, match="the simulation is of dual neurons, the mapping's chip has up_down ones"):
+    with pytest.raises(CostError, match="is of dual neurons, the mapping's chip has up_down ones\n  simulate with the chip's own neuron, or map"):
         estimate(mapping, simulate(mapping, images, fidelity="spike", neuron="dual"))
     fidelities: tuple[Fidelity, Fidelity] = ("ideal", "analog")
     for fidelity in fidelities:

@@ -32,6 +32,7 @@ def test_the_last_matching_override_wins_and_none_keeps_the_default() -> None:
     assert [(bits.activation_of(name), bits.weight_of(name)) for name in ("stem", "block1", "block2", "block3")] == [(4, 3), (5, 8), (5, 6), (7, 8)]
 
 
+EACH = "\n  expected (layer or pattern, activation bits or None, weight bits or None) for each layer, in a tuple: overrides=(('fc1', 8, 6),)"
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"activation": 1}, "activation bits must lie between 2 and 8, got 1"),
     ({"weight": 9}, "weight bits must lie between 2 and 8, got 9"),
@@ -41,7 +42,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"activation": 4.5}, "activation bits must be a whole number, got 4.5"),
     ({"weight": 4.0}, "weight bits must be a whole number, got 4.0"),
     ({"image": "4"}, "image bits must be a whole number, got '4'"),
-    ({"overrides": (("fc", 8),)}, "the override ('fc', 8) is none\n  expected (layer or pattern, activation bits or None, weight bits or None)"),
+    ({"overrides": (("fc", 8),)}, "the override ('fc', 8) is none" + EACH),
+    ({"overrides": ("fc", 8, 6)}, "the override 'fc' is none" + EACH),
+    ({"overrides": ("fc1", 8, 6)}, "the override 'fc1' is none" + EACH),
+    ({"overrides": ((1, 8, 6),)}, "the override (1, 8, 6) is none" + EACH),
+    ({"overrides": {"fc1": (8, 6)}}, "overrides are {'fc1': (8, 6)}" + EACH),
     ({"overrides": (("fc", 2.5, None),)}, "fc (activation) bits must be a whole number, got 2.5"),
     ({"overrides": (("fc", None, True),)}, "fc (weight) bits must be a whole number, got True"),
     ({"pixels": PixelCode(lines=18)}, "18 lines of 4 bits count 271 levels, a pixel has 256\n  lines of 4 bits are of use up to 17"),

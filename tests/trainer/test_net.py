@@ -16,7 +16,7 @@ from memspike.trainer import between
 from memspike.trainer.bits import Bits
 from memspike.trainer.models import MODELS
 from memspike.trainer.net import Net
-from memspike.trainer.normalize import normalize
+from memspike.trainer.normalize import PADDED, normalize
 from memspike.trainer.trace import trace
 from networks import Everything
 from random_models import counted, pixels, values_of
@@ -367,7 +367,7 @@ def test_padding_of_normalised_images_is_told() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 3)), images(5, (2, 8, 8))
     folded, note = normalize(model, trace(model, (2, 8, 8)), MEAN, STD)
-    assert note == "mean and std folded into the first layer; its zero padding now means black instead of the mean"
+    assert note == "mean and std folded into the first layer; " + PADDED
     mean, std = torch.tensor(MEAN).reshape(1, 2, 1, 1), torch.tensor(STD).reshape(1, 2, 1, 1)
     with torch.no_grad():
         inside, wanted = folded[0](x / 255), model[0]((x / 255 - mean) / std)
@@ -383,9 +383,17 @@ def test_normalisation_that_cannot_be_folded_is_refused() -> None:
     cure = "\n  only a Conv2d or Linear that reads nothing else can take mean and std into its weights"
     assert refused(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))) == "0 reads the normalised image" + cure
     conv = nn.Conv2d(1, 1, 3, padding=1)
-    assert refused(nn.Sequential(conv, nn.ReLU(), conv, nn.Flatten(), nn.Linear(64, 3))) == "0 reads the normalised image, and so does 0_2 its counts" + cure
+    assert (
+        refused(nn.Sequential(conv, nn.ReLU(), conv, nn.Flatten(), nn.Linear(64, 3)))
+        == "0 reads the normalised image, and 0_2 reads counts with the same weight" + cure
+    )
+    tied = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(16, 3))
+    tied[2].weight = tied[0].weight
+    assert refused(tied) == "0 reads the normalised image, and 2 reads counts with the same weight" + cure
+    assert refused(small(), "half", (1,)).startswith("mean and std are numbers, one for each channel; got 'half'")  # pyright: ignore[reportArgumentType]
+    assert refused(small(), (None,), (1,)).startswith("mean and std are numbers, one for each channel; got (None,)")  # pyright: ignore[reportArgumentType]
     numbers = "\n  give one mean and one positive std per channel"
-    assert refused(small(), (0.5, 0.5), (1, 1)) == "mean (0.5, 0.5) and std (1, 1) do not fit 1 channels" + numbers
+    assert refused(small(), (0.5, 0.5), (1, 1)) == "mean (0.5, 0.5) and std (1.0, 1.0) do not fit 1 channels" + numbers
     assert refused(small(), (0.5,), (0.0,)) == "mean (0.5,) and std (0.0,) do not fit 1 channels" + numbers
     assert refused(small(), (float("nan"),), (1.0,)) == "mean (nan,) and std (1.0,) do not fit 1 channels" + numbers
     limits = "\n  give those of pixels between 0 and 1; a mean may reach 1e+06, a std from 1e-06 to 1e+06"

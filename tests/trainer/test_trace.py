@@ -280,7 +280,12 @@ def has_no_meaning(name: str) -> str:
 
 
 def fx_fails(why: str) -> str:
-    return f"torch.fx cannot trace Net: {why}\n  a feed-forward network is needed: no branches or loops that depend on the image's values"
+    return f"torch.fx cannot trace Net: {why}\n  a feed-forward network is needed: no branches, loops or asserts that depend on the image's values or its shape"
+
+
+def normalises(what: str) -> str:
+    cure = "leave the normalisation out of forward, and say it as mean and std of pixels from 0 to 1, one for each channel (--mean, --std)"
+    return f"{what} has no meaning in counts of spikes, not even on the image\n  {cure}"
 
 
 def uses_lstm(m: Any, x: Tensor) -> Tensor:
@@ -321,7 +326,10 @@ REFUSED: list[tuple[str, Callable[[Any, Tensor], Any], dict[str, Any]]] = [
     ("node attention (attention), HERE: " + has_no_meaning("MultiheadAttention"), attends, {"attention": nn.MultiheadAttention(64, 1)}),
     ("node mul, HERE: " + has_no_meaning("mul"), lambda m, x: m.fc((m.conv(x) * m.gain).flatten(1)), {"gain": nn.Parameter(torch.ones(1))}),  # refused
     ("node mul, HERE: " + has_no_meaning("mul"), lambda m, x: m.fc((m.conv(x) * 0.5).flatten(1)), {}),  # refused
-    ("node truediv, HERE: " + has_no_meaning("truediv"), lambda m, x: m.fc(m.conv(x / 255).flatten(1)), {}),  # refused
+    ("node truediv, HERE: " + normalises("truediv"), lambda m, x: m.fc(m.conv(x / 255).flatten(1)), {}),  # refused
+    ("node sub, HERE: " + normalises("sub"), lambda m, x: m.fc(m.conv((x - 0.5) / 0.5).flatten(1)), {}),  # refused
+    ("node mul, HERE: " + normalises("mul"), lambda m, x: m.fc(m.conv(2 * x - 1).flatten(1)), {}),  # refused
+    ("node sub, HERE: " + normalises("sub"), lambda m, x: m.fc(m.conv(x.sub(m.mean)).flatten(1)), {"mean": nn.Parameter(torch.ones(1))}),  # refused
     ("node getitem, HERE: " + has_no_meaning("getitem"), lambda m, x: m.fc(m.conv(x)[:, :4].flatten(1)), {}),  # refused
     ("node interpolate, HERE: " + has_no_meaning("interpolate"), lambda m, x: m.fc(F.interpolate(m.conv(x), (8, 8)).flatten(1)), {}),  # refused
     ("node up (up), HERE: " + has_no_meaning("ConvTranspose2d"), lambda m, x: m.fc(m.up(m.conv(x)).flatten(1)), {"up": nn.ConvTranspose2d(4, 4, 1)}),  # refused
@@ -507,6 +515,18 @@ class TwoInputs(nn.Module):
 
 def test_two_inputs_are_refused() -> None:
     assert said(TwoInputs()) == "node mask, HERE: TwoInputs takes 2 inputs; expected one, the image"
+
+
+@pytest.mark.parametrize(("wrap", "name", "inside"), [
+    (nn.DataParallel, "DataParallel", "network itself: model.module"),
+    (torch.compile, "OptimizedModule", "network itself: model._orig_mod"),
+    (lambda model: torch.jit.trace(model, torch.zeros(1, 1, 8, 8)), "TopLevelTracedModule", "module before scripting"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_wrappers_are_refused_with_what_is_inside(wrap: Any, name: str, inside: str) -> None:
+    with pytest.raises(ModelError) as error:
+        trace(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))), SHAPE)
+    assert str(error.value) == f"{name} is a wrapper that torch.fx does not look into\n  bring the {inside}"
 
 
 def test_tracing_leaves_the_model_as_it_was() -> None:

@@ -35,7 +35,7 @@ def model_of(seed: int = 0, classes: int = 3) -> nn.Sequential:
 
 def refused(kind: type[MemspikeError] = TrainingError, model: nn.Module | None = None, data: Noise | None = None, **options: Any) -> str:
     with pytest.raises(kind) as error:
-        Training(model or model_of(), data or Noise.of(), recipe=SHORT, **options)
+        Training(model or model_of(), data or Noise.of(), **{"recipe": SHORT, **options})
     return str(error.value)
 
 
@@ -353,6 +353,24 @@ def test_wrong_data_are_refused() -> None:
     assert refused(ModelError, data=broken) == "the network gives 3 scores, noise has 4 classes\n  match the last layer to the data"
 
 
+def test_a_thing_of_another_kind_is_refused_at_the_door() -> None:
+    """What people bring first: a loader, a pair of tensors, a name, a class, a path."""
+    data, model = Noise.of(), model_of()
+    for wrong in (torch.utils.data.DataLoader([(1, 2)]), "digits", (data.train.images, data.train.labels)):
+        said = refused(DataError, data=wrong)
+        assert said.startswith("expected a Dataset, got ") and "ms.datasets.Split(images, labels)" in said
+    assert refused(ModelError, model="lenet").startswith("expected a Module, got 'lenet'\n  an instance, not its class")
+    assert refused(ModelError, model=nn.Linear).startswith("expected a Module, got the class Linear")
+    assert refused(ModelError, pretrained="x.pt").startswith("expected a Mapping, got 'x.pt'\n  bring a state dict")
+    assert refused(ModelError, pretrained=model).startswith("expected a Mapping, got a Sequential")
+    assert refused(TrainingError, recipe={"epochs": 1}) == "expected a Recipe, got a dict\n  ms.Recipe(epochs=10)"
+    assert refused(TrainingError, bits=4).startswith("expected a Bits, got an int")
+    training = Training(model, data, recipe=SHORT)
+    for step in (training.counts, training.control, training.freeze):
+        with pytest.raises(TrainingError, match=r"expected a Net, got a Sequential(.|\n)*floating\(\)"):
+            step(model)  # pyright: ignore[reportArgumentType]
+
+
 def test_labels_are_numbers_of_any_width() -> None:
     data = Noise.of()
     narrow = dataclasses.replace(data, train=NoiseSplit(data.train.images, data.train.labels.astype(np.int32)))
@@ -516,6 +534,9 @@ def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatc
     shapes = [load_model(f"nets_of_a_test:{name}").weight.shape[0] for name in ("net", "make", "Net")]
     assert shapes == [2, 3, 4]
     assert torch.equal(load_model("nets_of_a_test:make", seed=3).weight, load_model("nets_of_a_test:make", seed=3).weight)
+    (tmp_path / "drawing_of_a_test.py").write_text("import torch\ndrawn = torch.rand(3)\nmake = lambda: torch.nn.Linear(2, 3)")
+    first, second = (load_model("drawing_of_a_test:make", seed=3).weight for _ in range(2))
+    assert torch.equal(first, second), "what is drawn while importing is drawn once, the weights each time"
     import_cure = "\n  the module must be importable from here; the part behind ':' names a function or class"
     call_cure = "\n  it is called without arguments and returns an nn.Module"
     known = "\n  reference networks: digits_net, lenet, alexnet_cifar, resnet20; your own: package.module:function"

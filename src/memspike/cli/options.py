@@ -100,7 +100,12 @@ Weights = Annotated[
     Path | None, typer.Option(rich_help_panel="Network and data", help="State dict to start from: .safetensors, or a torch file of tensors only.")
 ]
 Mean = Annotated[
-    str | None, typer.Option(metavar="A,B,C", rich_help_panel="Network and data", help="Per channel, if the weights expect (pixel / 255 - mean) / std.")
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        rich_help_panel="Network and data",
+        help="Per channel, if the weights expect (pixel / 255 - mean) / std; folded into the first layer, whose zero padding then means black.",
+    ),
 ]
 Std = Annotated[str | None, typer.Option(metavar="A,B,C", rich_help_panel="Network and data", help="Per channel, see --mean.")]
 Method = Annotated[

@@ -257,7 +257,7 @@ def simulate(
 
 def _check_data(program: "Program", found: "Dataset", data: str) -> None:
     """Refuse test images of another shape than the program's, and more classes than it scores, with the words of the command line."""
-    shape, wanted = list(program.count_pixels(found.test.images[:1]).shape[1:]), list(program.input_type.shape)
+    shape, wanted = list(program.pixels.counts(found.test.images[:1], program.input_type.type).shape[1:]), list(program.input_type.shape)
     scores = program.types[program.output].shape[0]
     what = f"images of {shape} where the program takes {wanted}" if shape != wanted else f"{len(found.classes)} classes where the program scores {scores}"
     if shape != wanted or len(found.classes) > scores:

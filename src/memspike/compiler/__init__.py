@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from memspike.chip import PartialSums
 from memspike.compiler.lower import lower
 from memspike.compiler.passes import Repeat, SplitPartialSums
-from memspike.errors import ProgramError
+from memspike.errors import ModelError, ProgramError, expect
 from memspike.network import QuantizedNetwork
 from memspike.program import Program
 
@@ -26,6 +26,7 @@ def compile(
     Raises ModelError naming the layer that cannot be compiled, and ProgramError when integers overflow, `partial_sums` is unknown, or
     `"digital"` comes without `rows`.
     """
+    expect(network, QuantizedNetwork, ModelError, "one that training froze: ms.train(...), training.freeze(net), or ms.load of a saved one")
     program = lower(network)
     for op, times in (repeat or {}).items():
         program = Repeat(op, times).apply(program)

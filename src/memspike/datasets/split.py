@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memspike.errors import DataError
+from memspike.errors import DataError, expect, first_line
 from memspike.integer import Integers, frozen, whole
 
 
@@ -20,11 +20,16 @@ class Split:
     labels: Integers
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.labels.dtype.kind not in "iu":
-            raise DataError(f"a split has images of uint8 and integer labels, not {self.images.dtype} and {self.labels.dtype}")
-        fits_int64(self.labels)
-        object.__setattr__(self, "images", frozen(self.images, np.uint8))
-        object.__setattr__(self, "labels", frozen(self.labels))
+        try:
+            images, labels = np.asarray(self.images), np.asarray(self.labels)
+        except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths, a tensor on a GPU or with gradients
+            raise DataError(f"a split has images and labels that are no arrays: {first_line(error)}", cure="a tensor becomes one by .cpu().numpy()") from error
+        if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+            cure = "pixels are 0 (black) to 255: scale them and use astype('uint8'); number the classes from 0"
+            raise DataError(f"a split has images of uint8 and integer labels, not {images.dtype} and {labels.dtype}", cure=cure)
+        fits_int64(labels)
+        object.__setattr__(self, "images", frozen(images, np.uint8))
+        object.__setattr__(self, "labels", frozen(labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,7 +51,11 @@ class Dataset:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        classes: Any = self.classes
+        if not isinstance(classes, tuple | list) or not all(isinstance(each, str) for each in cast(Sequence[Any], classes)):
+            raise DataError(f"classes are {self.classes!r}; expected their names, in the order of the labels", where=self.name, cure="as ('cat', 'dog')")
         for name, split in (("train", self.train), ("test", self.test)):
+            expect(split, Split, DataError, "ms.datasets.Split(images, labels)")
             _check_split(split, len(self.classes), f"{self.name}, {name}")
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             shapes = f"{list(self.train.images.shape[1:])} in train and {list(self.test.images.shape[1:])} in test"

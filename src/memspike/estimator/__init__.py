@@ -1,7 +1,7 @@
 """Estimator: a mapping and what its chip did become time, energy and area, each a sum of rows."""
 
 from memspike.cost import Cost
-from memspike.errors import CostError
+from memspike.errors import CostError, expect
 from memspike.estimator.area import area_rows
 from memspike.estimator.energy import action_rows, leak_rows
 from memspike.estimator.latency import layer_times, longest_path
@@ -23,6 +23,8 @@ def estimate(mapping: Mapping, simulated: Result | Activity) -> Cost:
     Raises:
         CostError: the simulation is of no image, of another program, chip or mapping, or not in spikes; or it counts something the chip does not have.
     """
+    expect(mapping, Mapping, CostError, "ms.map(program, chip) puts a program on a chip; then comes what was simulated on it")
+    expect(simulated, (Result, Activity), CostError, "ms.simulate(mapping, images, fidelity='spike') gives one")
     activity = _activity(mapping, simulated) if isinstance(simulated, Result) else simulated
     if activity.num_images < 1:
         raise CostError(f"the activity is of {activity.num_images} images; costs are per image", cure="simulate at least one image")
@@ -40,7 +42,8 @@ def _activity(mapping: Mapping, result: Result) -> Activity:
         if found != wanted:
             raise CostError(f"the simulation is of {what} {found[:16]}, the mapping of {what} {wanted[:16]}", cure=_CURE)
     if made.neuron != mapping.chip.neuron.kind:
-        raise CostError(f"the simulation is of {made.neuron} neurons, the mapping's chip has {mapping.chip.neuron.kind} ones", cure=_CURE)
+        cure = f"simulate with the chip's own neuron, or map to a chip whose neuron is {made.neuron}"
+        raise CostError(f"the simulation is of {made.neuron} neurons, the mapping's chip has {mapping.chip.neuron.kind} ones", cure=cure)
     if made.fidelity != "spike":
         what = f"the simulation is of fidelity {made.fidelity}, which counts neither the timesteps of a drain nor spikes that are taken back"
         raise CostError(what, cure="simulate with fidelity spike")

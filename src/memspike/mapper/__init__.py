@@ -4,7 +4,7 @@ import collections.abc
 from dataclasses import replace
 
 from memspike.chip import Chip
-from memspike.errors import MappingError
+from memspike.errors import MappingError, expect
 from memspike.integer import whole
 from memspike.mapper.faults import avoid_faults
 from memspike.mapper.placement import copies_of, num_crossbars, place
@@ -41,6 +41,9 @@ def map(
         MappingError: the program has no weights, an op does not fit the chip, `copies`, `avoid` or `spare_columns` make no sense, or the
             fault map is another chip's.
     """
+    expect(program, Program, MappingError, "ms.compile(network) makes one of a network, ms.load_program and ms.load read one")
+    expect(chip, Chip, MappingError, "ms.load_chip('predictive') gives one, by its name or from a file")
+    expect(faults, (FaultMap, type(None)), MappingError, "ms.storage.load_faults reads one from a file, FaultMap(cells, source) makes one of an array")
     where = f"program {program.name}"
     ops = weighted_ops(program)
     if not ops:
@@ -70,6 +73,8 @@ def map(
         first += num_crossbars(plan, used)
     mapping = Mapping(program, chip, tuple(layers), tuple(tiles), faults)
     if faults is None:
+        if means != frozenset(AVOID):
+            raise MappingError("avoid says how weights are mapped around stuck cells, and no faults are given", where=where, cure="give faults too")
         return mapping
     if any(plan.copies > 1 for plan in layers):
         raise MappingError("a fault map knows one copy of each op", where=where, cure="map without copies, or without a fault map")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memspike.errors import MemspikeError
+from memspike.errors import MemspikeError, expect
 from memspike.network import QuantizedNetwork
 from memspike.reporter.report import Design, Report
 from memspike.reporter.sections import sections
@@ -27,7 +27,10 @@ def report(network: QuantizedNetwork, designs: Sequence[tuple[Design, Design]], 
     """
     if not designs:
         raise MemspikeError("a report needs at least one pair of designs, got none", where="designs")
+    expect(network, QuantizedNetwork, MemspikeError, "the one that was compiled; its notes may be empty")
     for design, baseline in designs:
+        for each in (design, baseline):
+            expect(each, Design, MemspikeError, "memspike.reporter.Design(label, mapping, result, cost)")
         if design.mapping.chip.digest() != baseline.mapping.chip.digest():
             raise MemspikeError(
                 f"{design.label} is on chip {design.mapping.chip.name}, {baseline.label} on {baseline.mapping.chip.name}",

@@ -22,6 +22,8 @@ def training(network: QuantizedNetwork) -> Section:
         ("conversion", "what was converted", _conversion),
     ]
     items = [item for key, what, build in parts for item in _part(network.notes, key, what, build)]
+    if said := network.notes.get("normalization"):
+        items.insert(0, Note(f"Normalised images: {said}.", "caution" if "; " in str(said) else "plain"))
     return Section("training", "Training", tuple(items))
 
 

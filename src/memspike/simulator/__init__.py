@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from importlib.metadata import version
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memspike.chip import NeuronKind
-from memspike.errors import SimulationError
+from memspike.errors import SimulationError, expect
 from memspike.integer import Integers, IntType, whole
 from memspike.mapping import Mapping
 from memspike.ops import Add, Charge, Conv2d, Dense, Fire
@@ -79,8 +80,11 @@ def simulate(
         ProgramError: the images do not fit the program.
         SimulationError: an unknown name, an option that says nothing in this fidelity, or a program that cannot run as spikes.
     """
+    expect(mapping, Mapping, SimulationError, "ms.map(program, chip) puts a program on a chip")
     program, kind = mapping.program, neuron or mapping.chip.neuron.kind
     _check_images(program, images)
+    if not isinstance(time, Real) or not math.isfinite(time):
+        raise SimulationError(f"time is {time!r}; expected a number of seconds", cure="a day is 86400.0")
     seed, batch_size = _check_options(fidelity, encoder, kind, seed, batch_size)
     _check_meant(fidelity, {"time": time != 0, "layers": layers is not None}, {"encoder": encoder != "even", "neuron": neuron is not None})
     check_device(device, fidelity)

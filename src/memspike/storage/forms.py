@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memspike.chip import Chip
 from memspike.cost import Cost
-from memspike.errors import FileRefused, MemspikeError
+from memspike.errors import FileRefused, MemspikeError, an
 from memspike.files import check_target, is_sealed, read_arrays, read_bytes, read_tensors, write_arrays, write_tensors, write_text
 from memspike.integer import Integers, frozen
 from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
@@ -20,7 +20,7 @@ from memspike.network import QuantizedLayer, QuantizedNetwork
 from memspike.ops import Conv2d, Dense
 from memspike.program import Program
 from memspike.result import Activity, Provenance, Result
-from memspike.storage.strict import MAX_DESCRIPTION, an, from_json, to_json
+from memspike.storage.strict import MAX_DESCRIPTION, from_json, to_json
 
 Thing = Program | QuantizedNetwork | Mapping | Chip | Result | Cost
 T = TypeVar("T")
@@ -164,10 +164,13 @@ def _located(path: Path) -> Generator[None]:
 
 
 def check_kind(found: type[Any], wanted: type[Any] | None, path: Path) -> None:
-    """Raises FileRefused when a file holds another kind of thing than was asked for."""
+    """Raises FileRefused when a file holds another kind of thing than was asked for, or when no kind of thing was."""
+    asked: Any = wanted
+    if not isinstance(asked, type | None):
+        raise FileRefused(f"the kind {wanted!r} is none", where=str(path), cure=f"kinds are: {', '.join(kind.__name__ for kind in _FORMS)}, as ms.Program")
     if wanted is not None and found is not wanted:
-        asked = _FORMS[wanted].word if wanted in _FORMS else wanted.__name__
-        raise FileRefused(f"holds {an(_FORMS[found].word)}, not {an(asked)}", where=str(path))
+        word = _FORMS[wanted].word if wanted in _FORMS else wanted.__name__
+        raise FileRefused(f"holds {an(_FORMS[found].word)}, not {an(word)}", where=str(path))
 
 
 # Programs: the text says everything but the arrays, and holds a digest of each of these.

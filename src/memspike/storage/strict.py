@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from memspike.chip import Chip, Component, Crossbar, Device, Law, NeuronCircuit, Quantity, Stuck, Verify
-from memspike.errors import FileRefused
+from memspike.errors import FileRefused, an
 
 T = TypeVar("T")
 
@@ -90,8 +90,3 @@ def place_of(keys: tuple[int | str, ...], tree: Any) -> str:
             tree = None
             words.append(str(key))
     return ".".join(words)
-
-
-def an(word: str) -> str:
-    """The word with its article."""
-    return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"

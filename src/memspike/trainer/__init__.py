@@ -6,6 +6,7 @@ from memspike.trainer.loading import load_model, load_weights, torch_build
 from memspike.trainer.loop import Watcher
 from memspike.trainer.models import MODELS
 from memspike.trainer.noise import Hardening
+from memspike.trainer.normalize import PADDED
 from memspike.trainer.origin import recipe_for
 from memspike.trainer.recipe import RECIPES, Recipe
 from memspike.trainer.training import Training, train
@@ -16,6 +17,7 @@ __all__ = [
     "Bits",
     "Data",
     "Hardening",
+    "PADDED",
     "Recipe",
     "Split",
     "Training",

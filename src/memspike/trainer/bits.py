@@ -1,7 +1,9 @@
 """Bits: how many each activation, weight and image pixel gets, layer by layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any, cast
 
 from memspike.errors import ProgramError, TrainingError
 from memspike.integer import IntType
@@ -28,8 +30,13 @@ class Bits:
     def __post_init__(self) -> None:
         for name in ("activation", "weight", "image"):
             object.__setattr__(self, name, _checked(name, getattr(self, name)))
-        if wrong := [override for override in self.overrides if len(override) != 3]:
-            raise TrainingError(f"the override {wrong[0]!r} is none", cure="expected (layer or pattern, activation bits or None, weight bits or None)")
+        cure = "expected (layer or pattern, activation bits or None, weight bits or None) for each layer, in a tuple: overrides=(('fc1', 8, 6),)"
+        given: Any = self.overrides
+        if not isinstance(given, tuple | list):
+            raise TrainingError(f"overrides are {given!r}", cure=cure)
+        for each in cast(Sequence[Any], given):
+            if not isinstance(each, tuple | list) or len(cast(Sequence[Any], each)) != 3 or not isinstance(each[0], str):
+                raise TrainingError(f"the override {each!r} is none", cure=cure)
         overrides = [(pattern, _checked(f"{pattern} (activation)", a), _checked(f"{pattern} (weight)", w)) for pattern, a, w in self.overrides]
         object.__setattr__(self, "overrides", tuple(overrides))
         for what, default, position in (("activation", self.activation, 1), ("weight", self.weight, 2)):

@@ -18,12 +18,14 @@ def capture(model: nn.Module) -> fx.Graph:
 
     Traced in evaluation, so that branches on `self.training` give what inference does. Every module keeps its own training flag.
     """
+    if cure := _unwrapped(model):
+        raise ModelError(f"{type(model).__name__} is a wrapper that torch.fx does not look into", cure=cure)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         graph = _Tracer().trace(model)
     except (Exception, SystemExit) as error:  # fx runs the user's forward, which may raise anything
-        cure = "a feed-forward network is needed: no branches or loops that depend on the image's values"
+        cure = "a feed-forward network is needed: no branches, loops or asserts that depend on the image's values or its shape"
         raise ModelError(f"torch.fx cannot trace {type(model).__name__}: {error}", where=_source_of_exception(error), cure=cure) from error
     finally:
         for module, training in modes:
@@ -34,6 +36,15 @@ def capture(model: nn.Module) -> fx.Graph:
         where = f"node {inputs[1]}, {code.co_filename}:{code.co_firstlineno}" if inputs else f"{code.co_filename}:{code.co_firstlineno}"
         raise ModelError(f"{type(model).__name__} takes {len(inputs)} inputs; expected one, the image", where=where)
     return graph
+
+
+def _unwrapped(model: nn.Module) -> str:
+    """How to come by the network inside of a wrapper; empty where it is none."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return "bring the module before scripting"
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "bring the network itself: model.module"
+    return "bring the network itself: model._orig_mod" if isinstance(getattr(model, "_orig_mod", None), nn.Module) else ""
 
 
 def measure(model: nn.Module, graph: fx.Graph, image_shape: tuple[int, ...]) -> None:

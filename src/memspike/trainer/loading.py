@@ -19,10 +19,10 @@ def load_model(name: str, channels: int = 1, classes: int = 10, seed: int = 0) -
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[name](channels, classes) if name in MODELS else _import_model(name)
+        return MODELS[name](channels, classes) if name in MODELS else _import_model(name, seed)
 
 
-def _import_model(name: str) -> nn.Module:
+def _import_model(name: str, seed: int) -> nn.Module:
     module_name, _, attribute = name.partition(":")
     if not attribute:
         raise ModelError(f"no model {name!r}", cure=f"reference networks: {', '.join(MODELS)}; your own: package.module:function")
@@ -35,6 +35,7 @@ def _import_model(name: str) -> nn.Module:
         raise ModelError(f"cannot import {name!r}: {_said(error)}", cure=cure) from error
     finally:
         sys.path.remove(here)
+    torch.manual_seed(seed)  # whatever was drawn while importing, which happens once
     try:
         model = made() if callable(made) and not isinstance(made, nn.Module) else made
     except (Exception, SystemExit) as error:  # whatever a user's own function raises

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from memspike.errors import ModelError
-from memspike.trainer.layers import Trace
+from memspike.trainer.layers import Layer, Trace
 
+PADDED = "its zero padding now means a black pixel instead of a mean one, which may change what it says along the edges"
 _MOST = 1e6  # of a mean, and of a std either way: what is folded with them must stay a number in single precision, squared and summed
 
 
@@ -20,6 +21,7 @@ def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tupl
     Raises ModelError when anything but a Conv2d or a Linear (behind a flatten) reads the image.
     """
     channels = trace.input_shape[0]
+    mean, std = _numbers(mean), _numbers(std)
     if len(mean) != channels or len(std) != channels or not all(math.isfinite(m) for m in mean) or not all(0 < s < math.inf for s in std):
         raise ModelError(f"mean {mean} and std {std} do not fit {channels} channels", cure="give one mean and one positive std per channel")
     if any(abs(m) > _MOST for m in mean) or not all(1 / _MOST <= s <= _MOST for s in std):
@@ -29,15 +31,29 @@ def normalize(model: nn.Module, trace: Trace, mean: tuple[float, ...], std: tupl
     flat = {layer.name for layer in trace.layers if layer.kind == "flatten" and layer.inputs == ("image",)}
     readers = [layer for layer in trace.layers if layer.name not in flat and not flat.union({"image"}).isdisjoint(layer.inputs)]
     for layer in readers:
-        others = [other.name for other in trace.layers if other.module == layer.module and other not in readers]
+        held = _weight(model, layer)
+        others = [other.name for other in trace.layers if other not in readers and held is not None and _weight(model, other) is held]
         if layer.module is None or others:
-            also = f", and so does {others[0]} its counts" if others and layer.module else ""
+            also = f", and {others[0]} reads counts with the same weight" if others else ""
             what = f"{layer.name} reads the normalised image{also}"
             raise ModelError(what, cure="only a Conv2d or Linear that reads nothing else can take mean and std into its weights")
     for path in dict.fromkeys(layer.module for layer in readers if layer.module):
         _fold_normalization(model.get_submodule(path), torch.tensor(mean), torch.tensor(std))
     padded = any(any(layer.padding) for layer in readers)
-    return model, "mean and std folded into the first layer" + ("; its zero padding now means black instead of the mean" if padded else "")
+    return model, f"mean and std folded into the first layer{f'; {PADDED}' if padded else ''}"
+
+
+def _numbers(given: Any) -> tuple[float, ...]:
+    """One number per channel; raises ModelError for what is none."""
+    try:
+        return tuple(float(each) for each in ((given,) if isinstance(given, int | float) else given))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"mean and std are numbers, one for each channel; got {given!r}", cure="as mean=(0.49, 0.48, 0.45)") from error
+
+
+def _weight(model: nn.Module, layer: Layer) -> Any:
+    """The parameter that the layer multiplies with; two layers may hold one."""
+    return getattr(model.get_submodule(layer.module), "weight", None) if layer.module else None
 
 
 def _fold_normalization(module: Any, mean: Tensor, std: Tensor) -> None:

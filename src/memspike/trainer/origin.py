@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from memspike.errors import ModelError
+from memspike.errors import ModelError, expect
 from memspike.trainer.layers import Trace
 from memspike.trainer.loading import load_model
 from memspike.trainer.models import MODELS
@@ -62,6 +62,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 def fill(model: nn.Module, state: Mapping[str, Tensor | NDArray[Any]]) -> None:
     """Put the weights of a state dict into the model; raises ModelError unless they are its own, and finite."""
+    expect(state, Mapping, ModelError, "bring a state dict: model.state_dict(), or what memspike.trainer.load_weights reads from a file")
     tensors = {name: _tensor(name, value) for name, value in state.items()}
     for name, value in tensors.items():
         if value.is_floating_point() and not value.float().isfinite().all():

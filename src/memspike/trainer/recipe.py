@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from memspike import integer
@@ -54,6 +55,12 @@ class Recipe:
         for name in ("epochs", "convergence_epochs", "finetune_epochs"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must be zero or more, got {getattr(self, name)}")
+        for name in ("weight_clustering", "learned_steps", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise TrainingError(f"{name} is True or False, got {getattr(self, name)!r}")
+        for name in ("learning_rate", "finetune_learning_rate", "convergence_learning_rate", "convergence", "distillation", "weight_decay"):
+            if not isinstance(getattr(self, name), Real):
+                raise TrainingError(f"{name} must be a number, got {getattr(self, name)!r}")
         for name in ("batch_size", "learning_rate", "finetune_learning_rate", "convergence_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} must be a finite number above zero, got {getattr(self, name)}")

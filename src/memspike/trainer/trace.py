@@ -13,6 +13,7 @@ from memspike.trainer.readers import ARITHMETIC, AS_MODULES, CALLS, MODULES, SHA
 
 # Names that a compiled program has for itself, and the neurons that count the image (roles.py).
 _RESERVED = {"image", "image.counts", "scores"}
+_ARITHMETIC = {"sub", "mul", "truediv", "div", "true_divide", "neg"}  # what normalises an image
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
@@ -136,7 +137,11 @@ class _Reader:
         if node.target in AS_MODULES:
             what, cure = f"{self.word(node)} as a function is not supported", f"write it as {AS_MODULES[node.target]}, a module that holds its weights"
             raise ModelError(what, where=where(node), cure=cure)
-        raise ModelError(f"{self.word(node)} has no meaning in counts of spikes", where=where(node), cure=f"supported: {SUPPORTED}")
+        what = f"{self.word(node)} has no meaning in counts of spikes"
+        if self.word(node) in _ARITHMETIC and any(given.op == "placeholder" for given in node.all_input_nodes):
+            cure = "leave the normalisation out of forward, and say it as mean and std of pixels from 0 to 1, one for each channel (--mean, --std)"
+            raise ModelError(f"{what}, not even on the image", where=where(node), cure=cure)
+        raise ModelError(what, where=where(node), cure=f"supported: {SUPPORTED}")
 
     def word(self, node: fx.Node) -> str:
         if node.op == "call_module":

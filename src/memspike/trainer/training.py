@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from memspike.errors import TrainingError
+from memspike.errors import ModelError, TrainingError, expect
 from memspike.network import QuantizedNetwork
 from memspike.pixels import PixelCode
 from memspike.trainer import origin, signals, weights
@@ -49,7 +49,8 @@ class Training:
         data: see `Data`.
         bits, recipe, seed: what to train for, and how; the same three on the same data give the same network.
         pretrained: state dict to start from; the floating-point stage is then skipped.
-        mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
+        mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`. They are folded into the first layer; where that pads with zeros,
+            these then mean black pixels instead of mean ones, and the notes say so (`normalization`).
         folder: where checkpoints go, for a model of the same first weights; None keeps none. device: "cpu" or "cuda".
         compiled: train through torch.compile, which needs a C++ compiler and a minute or more; sums are then rounded in another order.
     """
@@ -71,6 +72,9 @@ class Training:
         compiled: bool = False,
         watcher: Watcher | None = None,
     ) -> None:
+        expect(model, nn.Module, ModelError, "an instance, not its class; ms.load_model('lenet') makes a reference network")
+        expect(bits, (Bits, type(None)), TrainingError, "ms.Bits(activation=4, weight=4)")
+        expect(recipe, (Recipe, type(None)), TrainingError, "ms.Recipe(epochs=10)")
         self.name = name or type(model).__name__.lower()
         self.bits, self.recipe, self.seed = bits or Bits(), recipe or Recipe(), whole("seed", seed)
         self.data, self.device, self.compiled, self.watcher = data, str(device), compiled, watcher or Silence()
@@ -112,6 +116,7 @@ class Training:
 
     def control(self, net: Net) -> Net:
         """The network in floating point after as many further epochs as `counts` takes, at its rates: what those epochs alone are worth."""
+        _of_training(net)
         student, recipe = copy.deepcopy(net), self.recipe
         epochs = recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" else 0)
         self._fit(student, Stage("control", epochs, recipe.finetune_learning_rate, weight_decay=0.0))
@@ -120,6 +125,7 @@ class Training:
 
     def counts(self, net: Net) -> Net:
         """The network in counts: Neuron Convergence, Weight Clustering, then fine-tuning, as the recipe says."""
+        _of_training(net)
         recipe = self.recipe
         teacher = net.teacher()
         images = self._calibration_images()
@@ -177,6 +183,7 @@ class Training:
 
     def freeze(self, net: Net) -> QuantizedNetwork:
         """The trained net of counts as a thing, with everything the training knows in its notes."""
+        _of_training(net)
         return freeze(net, self.name, self.all_notes())
 
     def predictions(self, net: Net) -> NDArray[np.int64]:
@@ -247,6 +254,10 @@ class Training:
         return self.batches.train_images[torch.from_numpy(np.sort(chosen)).to(self.device)]
 
 
+def _of_training(net: Any) -> None:
+    expect(net, Net, TrainingError, "one that this training gave: floating(), counts(floating), ...")
+
+
 def train(
     model: nn.Module,
     data: Data,
@@ -274,7 +285,7 @@ def train(
         bits: instead of the three numbers before: also bits layer by layer, and how pixels are counted.
         recipe: None takes the one measured for a reference network, or the default one.
         pretrained: state dict to start from; the floating-point stage is then skipped.
-        mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`.
+        mean, std: per channel, if the model was trained on `(pixel / 255 - mean) / std`; see `Training`.
         folder: where checkpoints go, from which the same call goes on, if its model has the same first weights; None keeps none.
         device: "cpu" or "cuda".
 
