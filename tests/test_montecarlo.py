@@ -382,6 +382,7 @@ def test_a_training_for_a_device_is_refused_before_it_begins(options, said, tmp_
         (["--fidelity", "analog", "--only", "drift"], "--only drift: this chip with cells mnsim-rram has no such imperfection"),
         (["--fidelity", "analog", "--spare-columns", "2"], "--spare-columns says how weights are mapped around stuck cells"),
         (["--fidelity", "analog", "--avoid", "rows"], "--avoid says how weights are mapped around stuck cells"),
+        (["--fidelity", "analog", "--around-faults"], "--around-faults maps around stuck cells, and none of mnsim-rram is"),
         (["--fidelity", "analog", "--around-faults", "--avoid", "rows,luck"], "--avoid 'luck': no such way around stuck cells"),
         (["--fidelity", "analog", "--time", "9e999d"], "the time '9e999d' cannot be read"),
         (["--fidelity", "analog", "--cells", "wan"], "no device is called 'wan'"),

@@ -283,7 +283,10 @@ def test_what_is_missing_is_named_and_nothing_else_suffers(bare: Case) -> None:
 
 
 def test_how_images_were_normalised_is_told_first_and_what_it_changes_is_a_caution(case: Case) -> None:
-    for said, tone in (("mean and std folded into the first layer", "plain"), ("mean and std folded into the first layer; its zero padding is black", "caution")):
+    for said, tone in (
+        ("mean and std folded into the first layer", "plain"),
+        ("mean and std folded into the first layer; its zero padding is black", "caution"),
+    ):
         network = dataclasses.replace(case.network, notes={**case.network.notes, "normalization": said})
         section = report(network, case.designs, case.summary).section("training")
         assert isinstance(section.items[0], Note) and f"Normalised images: {said}." in notes(section, tone)

@@ -275,12 +275,17 @@ def overwrites_a_view(m: Any, x: Tensor) -> Tensor:
 # -- what is refused
 
 
-def has_no_meaning(name: str) -> str:
-    return f"{name} has no meaning in counts of spikes\n  supported: {SUPPORTED}"
+def has_no_meaning(name: str, cure: str = f"supported: {SUPPORTED}") -> str:
+    return f"{name} has no meaning in counts of spikes\n  {cure}"
 
 
 def fx_fails(why: str) -> str:
     return f"torch.fx cannot trace Net: {why}\n  a feed-forward network is needed: no branches, loops or asserts that depend on the image's values or its shape"
+
+
+TRAINED, CUT_OFF = "use ReLU, and train with it", "use ReLU: counts are cut off at their largest anyway"
+PAD = "put the padding into what comes next: nn.Conv2d(..., padding=1), which pads both sides alike"
+LEAVE = "leave it out: images come in single precision, and nothing changes them"
 
 
 def normalises(what: str) -> str:
@@ -318,10 +323,14 @@ def counts_pixels(m: Any, x: Tensor) -> Tensor:
 
 
 REFUSED: list[tuple[str, Callable[[Any, Tensor], Any], dict[str, Any]]] = [
-    ("node gelu, HERE: " + has_no_meaning("gelu"), lambda m, x: m.fc(F.gelu(m.conv(x)).flatten(1)), {}),  # refused
-    ("node act (act), HERE: " + has_no_meaning("GELU"), lambda m, x: m.fc(m.act(m.conv(x)).flatten(1)), {"act": nn.GELU()}),  # refused
-    ("node act (act), HERE: " + has_no_meaning("Sigmoid"), lambda m, x: m.fc(m.act(m.conv(x)).flatten(1)), {"act": nn.Sigmoid()}),  # refused
-    ("node sigmoid, HERE: " + has_no_meaning("sigmoid"), lambda m, x: m.fc(m.conv(x).sigmoid().flatten(1)), {}),  # refused
+    ("node gelu, HERE: " + has_no_meaning("gelu", TRAINED), lambda m, x: m.fc(F.gelu(m.conv(x)).flatten(1)), {}),  # refused
+    ("node act (act), HERE: " + has_no_meaning("GELU", TRAINED), lambda m, x: m.fc(m.act(m.conv(x)).flatten(1)), {"act": nn.GELU()}),  # refused
+    ("node act (act), HERE: " + has_no_meaning("Sigmoid", TRAINED), lambda m, x: m.fc(m.act(m.conv(x)).flatten(1)), {"act": nn.Sigmoid()}),  # refused
+    ("node sigmoid, HERE: " + has_no_meaning("sigmoid", TRAINED), lambda m, x: m.fc(m.conv(x).sigmoid().flatten(1)), {}),  # refused
+    ("node act (act), HERE: " + has_no_meaning("ReLU6", CUT_OFF), lambda m, x: m.fc(m.act(m.conv(x)).flatten(1)), {"act": nn.ReLU6()}),  # refused
+    ("node clamp, HERE: " + has_no_meaning("clamp", CUT_OFF), lambda m, x: m.fc(m.conv(x).clamp(min=0).flatten(1)), {}),  # refused
+    ("node pad, HERE: " + has_no_meaning("pad", PAD), lambda m, x: m.fc(m.conv(F.pad(x, (1, 1, 1, 1))).flatten(1)), {}),  # refused
+    ("node float_1, HERE: " + has_no_meaning("float", LEAVE), lambda m, x: m.fc(m.conv(x.float()).flatten(1)), {}),  # refused
     ("node lstm (lstm), HERE: " + has_no_meaning("LSTM"), uses_lstm, {"lstm": nn.LSTM(256, 256)}),
     ("node attention (attention), HERE: " + has_no_meaning("MultiheadAttention"), attends, {"attention": nn.MultiheadAttention(64, 1)}),
     ("node mul, HERE: " + has_no_meaning("mul"), lambda m, x: m.fc((m.conv(x) * m.gain).flatten(1)), {"gain": nn.Parameter(torch.ones(1))}),  # refused

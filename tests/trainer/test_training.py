@@ -441,6 +441,8 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     said = refused(ModelError, pretrained=model_of(classes=4).state_dict())
     assert said.startswith("the weights do not fit Sequential: ") and "size mismatch for 7.weight" in said
     assert said.endswith("\n  bring the state dict of this very model")
+    wrapped = {f"module.{name}": value for name, value in model_of().state_dict().items()}
+    assert refused(ModelError, pretrained=wrapped).endswith("\n  they are a wrapper's: bring model.module.state_dict(), or cut that off their names")
     broken = {**model_of().state_dict(), "5.weight": torch.full((8, 64), float("nan"))}
     cure = "\n  train again with a smaller learning rate, or take an earlier checkpoint"
     assert refused(ModelError, pretrained=broken) == "the weights '5.weight' are not all finite numbers" + cure
@@ -519,7 +521,7 @@ def ends():
 """
 
 
-def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nets_of_a_test.py").write_text(MODULE)
     (tmp_path / "broken_of_a_test.py").write_text("1 / 0")
     (tmp_path / "ending_of_a_test.py").write_text("import sys; sys.exit()")
@@ -534,9 +536,10 @@ def test_a_model_of_your_own_comes_by_module_and_name(tmp_path: Path, monkeypatc
     shapes = [load_model(f"nets_of_a_test:{name}").weight.shape[0] for name in ("net", "make", "Net")]
     assert shapes == [2, 3, 4]
     assert torch.equal(load_model("nets_of_a_test:make", seed=3).weight, load_model("nets_of_a_test:make", seed=3).weight)
-    (tmp_path / "drawing_of_a_test.py").write_text("import torch\ndrawn = torch.rand(3)\nmake = lambda: torch.nn.Linear(2, 3)")
+    (tmp_path / "drawing_of_a_test.py").write_text("import torch\nprint('hello')\ndrawn = torch.rand(3)\nmake = lambda: torch.nn.Linear(2, 3)")
     first, second = (load_model("drawing_of_a_test:make", seed=3).weight for _ in range(2))
     assert torch.equal(first, second), "what is drawn while importing is drawn once, the weights each time"
+    assert capsys.readouterr().out == "", "what it prints is no answer of a command"
     import_cure = "\n  the module must be importable from here; the part behind ':' names a function or class"
     call_cure = "\n  it is called without arguments and returns an nn.Module"
     known = "\n  reference networks: digits_net, lenet, alexnet_cifar, resnet20; your own: package.module:function"
@@ -585,7 +588,8 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     objects = "is no torch file, or holds more than tensors: Python objects could run code" + cure
     assert said("missing.pt") == "no such file"
     assert said("evil.pt") == said("model.pt") == said("text.pt") == objects and not (tmp_path / "executed").exists()
-    assert said("epoch.pt") == said("list.pt") == "holds no state dict (names to tensors)" + cure
+    assert said("list.pt") == "holds no state dict (names to tensors)" + cure
+    assert said("epoch.pt") == "holds a whole checkpoint\n  save the weights in it alone: torch.save(checkpoint['state_dict'], path)"
     assert said("text.safetensors").startswith("no state dict can be read: ")
     (tmp_path / "folder.pt").mkdir()
     assert said("folder.pt").startswith("no state dict can be read: ")

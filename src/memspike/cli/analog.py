@@ -130,6 +130,9 @@ class RealChips:
 
         faults = load_faults(self.faults) if self.faults else None
         faults = None if self.leaves_out("stuck") else faults
+        if self.around_faults and faults is None and not self.leaves_out("stuck") and "stuck" not in chip.imperfections():
+            what = f"--around-faults maps around stuck cells, and none of {chip.crossbar.device.name} is"
+            raise MemspikeError(what, cure="name cells that have some with --cells, give their share with --stuck-low, or a measured map with --faults")
         return Design(program, chip, seconds(self.time), encoder, neuron, faults, self.around_faults, ways(self.avoid), self.spare_columns or 0)
 
     def _device(self, device: Device) -> Device:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -29,7 +30,8 @@ def _import_model(name: str, seed: int) -> nn.Module:
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        made = getattr(importlib.import_module(module_name), attribute)
+        with redirect_stdout(sys.stderr):  # what it prints is no answer of a command
+            made = getattr(importlib.import_module(module_name), attribute)
     except (Exception, SystemExit) as error:  # whatever a user's own module raises
         cure = "the module must be importable from here; the part behind ':' names a function or class"
         raise ModelError(f"cannot import {name!r}: {_said(error)}", cure=cure) from error
@@ -37,7 +39,8 @@ def _import_model(name: str, seed: int) -> nn.Module:
         sys.path.remove(here)
     torch.manual_seed(seed)  # whatever was drawn while importing, which happens once
     try:
-        model = made() if callable(made) and not isinstance(made, nn.Module) else made
+        with redirect_stdout(sys.stderr):
+            model = made() if callable(made) and not isinstance(made, nn.Module) else made
     except (Exception, SystemExit) as error:  # whatever a user's own function raises
         raise ModelError(f"{name!r} raised {_said(error)}", cure="it is called without arguments and returns an nn.Module") from error
     if not isinstance(model, nn.Module):
@@ -66,6 +69,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         what = "is no torch file, or holds more than tensors: Python objects could run code" if strange else f"no state dict can be read: {error}"
         raise FileRefused(what, where=str(path), cure=cure) from error
     if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+        if isinstance(state, dict) and (inside := next((name for name in ("state_dict", "model_state_dict", "model") if name in state), "")):
+            raise FileRefused("holds a whole checkpoint", where=str(path), cure=f"save the weights in it alone: torch.save(checkpoint[{inside!r}], path)")
         raise FileRefused("holds no state dict (names to tensors)", where=str(path), cure=cure)
     return state
 

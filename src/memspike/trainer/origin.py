@@ -70,7 +70,9 @@ def fill(model: nn.Module, state: Mapping[str, Tensor | NDArray[Any]]) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(f"the weights do not fit {type(model).__name__}: {error}", cure="bring the state dict of this very model") from error
+        is_wrapped = all(name.startswith(("module.", "_orig_mod.")) for name in tensors)
+        cure = "they are a wrapper's: bring model.module.state_dict(), or cut that off their names" if is_wrapped else "bring the state dict of this very model"
+        raise ModelError(f"the weights do not fit {type(model).__name__}: {error}", cure=cure) from error
 
 
 def _tensor(name: str, value: Tensor | NDArray[Any]) -> Tensor:

@@ -211,6 +211,16 @@ SHAPE_METHODS = {"size", "dim", "numel"}
 
 AS_MODULES: dict[Any, str] = {F.conv2d: "nn.Conv2d", F.linear: "nn.Linear", F.batch_norm: "nn.BatchNorm2d", torch.batch_norm: "nn.BatchNorm2d"}
 
+# How to write what people write most and spikes cannot carry, by its name in lower case.
+_CUT_OFF, _TRAINED = "use ReLU: counts are cut off at their largest anyway", "use ReLU, and train with it"
+REWRITTEN = {
+    **dict.fromkeys(("relu6", "hardtanh", "clamp", "clamp_min", "clip"), _CUT_OFF),
+    **dict.fromkeys(("gelu", "silu", "elu", "leaky_relu", "leakyrelu", "sigmoid", "tanh", "hardswish", "mish", "prelu", "softplus"), _TRAINED),
+    **dict.fromkeys(("zeropad2d", "pad"), "put the padding into what comes next: nn.Conv2d(..., padding=1), which pads both sides alike"),
+    **dict.fromkeys(("adaptivemaxpool2d", "adaptive_max_pool2d"), "use nn.MaxPool2d with the window that it takes on these images"),
+    **dict.fromkeys(("float", "double", "to", "clone", "detach", "half"), "leave it out: images come in single precision, and nothing changes them"),
+}
+
 MODULES: dict[type, Callable[..., str]] = {
     nn.Conv2d: _conv2d, nn.Linear: _linear, nn.BatchNorm2d: _batch_norm, nn.BatchNorm1d: _batch_norm, nn.ReLU: _relu,
     nn.MaxPool2d: _max_pool_module, nn.AvgPool2d: _average_pool_module, nn.AdaptiveAvgPool2d: _adaptive_average_pool, nn.Flatten: _reshape,

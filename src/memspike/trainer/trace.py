@@ -9,7 +9,7 @@ from torch import fx, nn
 from memspike.errors import ModelError
 from memspike.trainer.capture import capture, measure, where
 from memspike.trainer.layers import Layer, Trace, simplify
-from memspike.trainer.readers import ARITHMETIC, AS_MODULES, CALLS, MODULES, SHAPE_METHODS, SUPPORTED, argument, called
+from memspike.trainer.readers import ARITHMETIC, AS_MODULES, CALLS, MODULES, REWRITTEN, SHAPE_METHODS, SUPPORTED, argument, called
 
 # Names that a compiled program has for itself, and the neurons that count the image (roles.py).
 _RESERVED = {"image", "image.counts", "scores"}
@@ -141,7 +141,7 @@ class _Reader:
         if self.word(node) in _ARITHMETIC and any(given.op == "placeholder" for given in node.all_input_nodes):
             cure = "leave the normalisation out of forward, and say it as mean and std of pixels from 0 to 1, one for each channel (--mean, --std)"
             raise ModelError(f"{what}, not even on the image", where=where(node), cure=cure)
-        raise ModelError(what, where=where(node), cure=f"supported: {SUPPORTED}")
+        raise ModelError(what, where=where(node), cure=REWRITTEN.get(self.word(node).lower(), f"supported: {SUPPORTED}"))
 
     def word(self, node: fx.Node) -> str:
         if node.op == "call_module":
