@@ -21,8 +21,9 @@ State = Mapping[str, Tensor]
 
 def origin(network: str, seed: int, data_digest: str, recipe: Recipe) -> dict[str, Any]:
     """What a kept network has to be of, to stand for a training."""
-    recipe_values = asdict(recipe)
-    return {"network": network, "seed": seed, "data_digest": data_digest, "recipe": {name: recipe_values[name] for name in STAGE}}
+    values = asdict(recipe)
+    stage = {name: values[name] for name in STAGE} | ({"optimizer": recipe.optimizer} if recipe.optimizer != "adamw" else {})  # the older ones do not say
+    return {"network": network, "seed": seed, "data_digest": data_digest, "recipe": stage}
 
 
 def write(state: State, wanted: Mapping[str, Any], notes: Mapping[str, Any]) -> Path:

@@ -31,6 +31,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"finetune_epochs": "3"}, "finetune_epochs must be a whole number, got '3'"),
     ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
     ({"batch_size": None}, "batch_size must be a whole number, got None"),
+    ({"optimizer": "adam"}, "unknown optimizer 'adam'\n  known are: adamw, sgd"),
     ({"flip": "no"}, "flip is True or False, got 'no'"),
     ({"learned_steps": 1}, "learned_steps is True or False, got 1"),
     ({"learning_rate": "3"}, "learning_rate must be a number, got '3'"),

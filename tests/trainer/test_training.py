@@ -19,8 +19,10 @@ from memspike.compiler import compile
 from memspike.errors import DataError, FileRefused, MemspikeError, ModelError, TrainingError
 from memspike.pixels import PixelCode
 from memspike.trainer import MODELS, RECIPES, Bits, Recipe, Training, load_model, load_weights, recipe_for, torch_build, train
+from memspike.trainer.loop import Stage, _optimizer
 from memspike.trainer.net import Net
 from memspike.trainer.recipe import Regularizer
+from memspike.trainer.training import Silence
 from random_models import Noise, NoiseSplit
 
 SHORT = Recipe(epochs=1, convergence_epochs=1, finetune_epochs=1, batch_size=32)
@@ -220,6 +222,38 @@ def test_weights_decay_in_floating_point_as_the_recipe_says() -> None:
     assert size(0.0) > 1.5 * size(100.0)
 
 
+def test_floating_point_may_be_trained_by_stochastic_gradient_descent(tmp_path: Path) -> None:
+    """Plain torch's, step by step; what was broken off goes on to the same network; the stages after it are AdamW's as ever."""
+    recipe = dataclasses.replace(SHORT, epochs=3, optimizer="sgd", learning_rate=0.05, weight_decay=5e-4)
+    whole = Training(model_of(), Noise.of(), recipe=recipe)
+    found = whole.floating().state_dict()
+    assert any(not torch.equal(found[name], value) for name, value in Training(model_of(), Noise.of(), recipe=SHORT).floating().state_dict().items())
+
+    class Stop(Exception):
+        pass
+
+    class Stops(Silence):
+        def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+            if epoch == 2:
+                raise Stop
+
+    with pytest.raises(Stop):
+        Training(model_of(), Noise.of(), recipe=recipe, folder=tmp_path, watcher=Stops()).floating()
+    again = Training(model_of(), Noise.of(), recipe=recipe, folder=tmp_path).floating().state_dict()
+    assert all(torch.equal(again[name], value) for name, value in found.items())
+    weight = nn.Parameter(torch.ones(2, 2))
+    first = _optimizer(Plain(weight), Stage("a", 1, 0.1, 0.01, optimizer="sgd"), False)  # pyright: ignore[reportArgumentType]
+    weight.grad = torch.full((2, 2), 2.0)
+    first.step()
+    assert torch.allclose(weight, torch.full((2, 2), 1 - 0.1 * (2.01 + 0.9 * 2.01)), atol=1e-6), "Nesterov's first step, decay in the gradient"
+
+
+class Plain(nn.Module):
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+
 def test_keys_tell_trainings_apart() -> None:
     def key(model: nn.Module | None = None, data: Noise | None = None, **options: Any) -> str:
         return Training(model or model_of(), data or Noise.of(), **{"recipe": SHORT, **options}).folder.key
@@ -232,7 +266,7 @@ def test_keys_tell_trainings_apart() -> None:
         key(bits=Bits(3, 4)),
         key(bits=Bits(4, 4, grid="liu2018")),
         *(key(bits=Bits(pixels=code)) for code in (PixelCode(2), PixelCode(lines=2), PixelCode(low=9), PixelCode(high=99))),
-        *(key(recipe=dataclasses.replace(SHORT, **change)) for change in ({"epochs": 2}, {"weight_decay": 0.2}, {"weight_decay": 0.0})),
+        *(key(recipe=dataclasses.replace(SHORT, **change)) for change in ({"epochs": 2}, {"weight_decay": 0.2}, {"optimizer": "sgd"})),
         key(data=Noise.of(digest="1")),
         key(model_of(classes=4)),
         key(mean=(0.5, 0.5), std=(0.5, 0.5)),

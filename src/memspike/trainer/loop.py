@@ -15,7 +15,7 @@ from memspike.errors import TrainingError, first_line
 from memspike.trainer.checkpoint import Folder, Progress
 from memspike.trainer.cuda import Recorded, Step, is_recordable, own_precision
 from memspike.trainer.net import Net
-from memspike.trainer.recipe import WEIGHT_DECAY
+from memspike.trainer.recipe import WEIGHT_DECAY, Optimizer
 from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -34,7 +34,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One leg of a training: `epochs` of AdamW whose rate warms up to `learning_rate` and falls to zero along a cosine.
+    """One leg of a training: `epochs` of the `optimizer`, whose rate warms up to `learning_rate` and falls to zero along a cosine.
 
     `pull` draws signals into their range; `teacher` scores are followed with weight `distillation` (0..1).
     """
@@ -48,6 +48,7 @@ class Stage:
     teacher: Forward | None = None
     distillation: float = 0.0
     temperature: float = 4.0
+    optimizer: Optimizer = "adamw"
 
 
 class Watcher(Protocol):
@@ -122,8 +123,8 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
 
 def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, compiled: bool) -> None:
     device = batches.train_images.device
-    is_recorded = device.type == "cuda" and not compiled and is_recordable(net)
-    optimizer = torch.optim.AdamW(_parameter_groups(net, stage), lr=stage.learning_rate, fused=True, capturable=is_recorded)
+    is_recorded = device.type == "cuda" and not compiled and is_recordable(net) and stage.optimizer == "adamw"
+    optimizer = _optimizer(net, stage, is_recorded)
     _go_on(progress, stage, folder.load(stage.name, net, optimizer) or Progress(curves=progress.curves))
     saved = time.monotonic()
     rate = _rate(stage, stage.epochs * batches.num_steps)
@@ -215,6 +216,13 @@ def _check(net: Net, stage: Stage, batches: Batches) -> None:
     single = [layer.name for layer in net.layers if layer.norm and math.prod(layer.shape[1:]) == 1]
     if stage.epochs and batches.batch_size == 1 and single:
         raise TrainingError(f"batches of one image have no statistics for the batch norm of {single[0]}", cure="use a batch size of at least 2")
+
+
+def _optimizer(net: Net, stage: Stage, is_recorded: bool) -> torch.optim.Optimizer:
+    groups = _parameter_groups(net, stage)
+    if stage.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=stage.learning_rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True, capturable=is_recorded)
 
 
 def _parameter_groups(net: Net, stage: Stage) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ from memspike import integer
 from memspike.errors import TrainingError
 
 Precision = Literal["auto", "bf16", "fp32"]
+Optimizer = Literal["adamw", "sgd"]
 WEIGHT_DECAY = 1e-2  # AdamW's own
 Regularizer = Literal["neuron_convergence", "l1", "truncated_l1", "none"]
 
@@ -24,7 +25,8 @@ def whole(name: str, value: Any) -> int:
 class Recipe:
     """The default recipe; `Recipe.liu2018()` is the 2018 paper's.
 
-    First `epochs` in floating point, where weights decay by `weight_decay` (AdamW's, decoupled; no epochs when weights are brought along), then
+    First `epochs` in floating point (none when weights are brought along), by the `optimizer`: "adamw", where weights decay by `weight_decay` decoupled from
+    the gradient, or "sgd" with Nesterov's momentum of 0.9, where the decay is part of it (5e-4 and a `learning_rate` of 0.1 to 0.2 are usual). Then
     `convergence_epochs` with Neuron Convergence, then `finetune_epochs` in counts. The `regularizer` pulls signals into range first ("none" skips that
     stage); `weight_clustering` starts from the best linear centres instead of the largest weight; `learned_steps` trains steps and scales (Esser et al.
     2020), else they stay as found; `distillation` is the weight of following the floating-point network's scores. Images are moved by up to `shift`
@@ -48,6 +50,7 @@ class Recipe:
     flip: bool = False
     precision: Precision = "auto"
     weight_decay: float = field(default=WEIGHT_DECAY, repr=False)
+    optimizer: Optimizer = field(default="adamw", repr=False)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "convergence_epochs", "finetune_epochs", "batch_size", *["shift"] * (self.shift is not None)):
@@ -69,7 +72,7 @@ class Recipe:
                 raise TrainingError(f"{name} must be a finite number, zero or more, got {getattr(self, name)}")
         if self.shift is not None and self.shift < 0:
             raise TrainingError(f"shift must be zero or more pixels, got {self.shift}")
-        for name, known in (("precision", get_args(Precision)), ("regularizer", get_args(Regularizer))):
+        for name, known in (("precision", get_args(Precision)), ("regularizer", get_args(Regularizer)), ("optimizer", get_args(Optimizer))):
             if getattr(self, name) not in known:
                 raise TrainingError(f"unknown {name} {getattr(self, name)!r}", cure=f"known are: {', '.join(known)}")
         if not 0 <= self.distillation <= 1:

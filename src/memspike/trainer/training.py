@@ -109,7 +109,8 @@ class Training:
 
     def floating(self) -> Net:
         """The network in floating point, trained (or as brought along)."""
-        stage = Stage("float", 0 if self.pretrained else self.recipe.epochs, self.recipe.learning_rate, self.recipe.weight_decay)
+        recipe = self.recipe
+        stage = Stage("float", 0 if self.pretrained else recipe.epochs, recipe.learning_rate, recipe.weight_decay, optimizer=recipe.optimizer)
         self._fit(self.net, stage)
         self.notes["accuracy_fp32"] = evaluate(self.net, self.batches.test_images, self.batches.test_labels)
         return self.net
@@ -237,8 +238,9 @@ class Training:
         shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
         about = (self.name, shapes, self.net.layers, self.data.digest, self.bits, self.recipe, self.seed, self.pretrained, normalization)
         # What came later counts only where it is used, so that older folders still go on.
-        pixels, decay = self.bits.pixels, self.recipe.weight_decay
+        pixels, decay, optimizer = self.bits.pixels, self.recipe.weight_decay, self.recipe.optimizer
         later = (*["compiled"] * self.compiled, *[pixels] * (pixels != PixelCode()), *[("weight_decay", decay)] * (decay != WEIGHT_DECAY))
+        later += tuple([("optimizer", optimizer)] * (optimizer != "adamw"))
         return origin.key(model, (*about, *later), has_seeded_weights=is_from_seed)
 
     def _batches(self, shape: tuple[int, ...]) -> Batches:
