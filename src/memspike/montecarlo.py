@@ -293,7 +293,7 @@ def _difference(before: str, config: dict[str, Any]) -> str | None:
         kept = dict[str, Any](json.loads(before))
     except (ValueError, TypeError):
         return ""
-    others = [name for name in dict.fromkeys([*config, *kept]) if name not in kept or name not in config or kept[name] != config[name]]
+    others = [name for name in dict.fromkeys([*config, *kept]) if kept.get(name) != config.get(name)]
     return f"; these differ: {', '.join(others)}" if others else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memspike.mapping import LayerPlan, Mapping, Tile
+from memspike.mapping import FaultMap, LayerPlan, Mapping, Tile
 from memspike.pixels import PixelCode
 from memspike.reporter import Design, Report, report
 from memspike.reporter.evidence import AREA, ENERGY, shares
@@ -241,8 +241,9 @@ def test_cells_are_drawn_where_they_lie_around_faults(case: Case) -> None:
     (tile, *others) = mapping.tiles
     rows, columns = np.arange(mapping.chip.crossbar.rows)[::-1], np.arange(mapping.chip.crossbar.columns).reshape(-1, 2)[:, ::-1].ravel()
     places = rows[: tile.levels.shape[0]], columns[: tile.levels.shape[1]]
-    moved = dataclasses.replace(tile, row_places=places[0], column_places=places[1])
-    around = dataclasses.replace(mapping, tiles=(moved, *others))
+    moved = dataclasses.replace(tile, row_places=places[0], column_places=places[1], targets=tile.levels[::-1])
+    faults = FaultMap(np.zeros((mapping.num_crossbars, mapping.chip.crossbar.rows, mapping.chip.crossbar.columns), np.uint8), "test")
+    around = dataclasses.replace(mapping, tiles=(moved, *others), faults=faults)
     drawn = _levels(around, tile.crossbar)
     held = np.full((mapping.chip.crossbar.rows, mapping.chip.crossbar.columns), -1)
     for each in around.tiles:
