@@ -101,7 +101,8 @@ def test_same_seed_same_result_for_any_batch_and_any_threads(fidelity, program, 
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            result = simulate(mapping, images, fidelity=fidelity, encoder="random", neuron=neuron, seed=seed, batch_size=batch_size)
+            spikes = {"encoder": "random", "neuron": neuron} if fidelity == "spike" else {}
+            result = simulate(mapping, images, fidelity=fidelity, seed=seed, batch_size=batch_size, **spikes)
             assert torch.get_num_threads() == threads, "the caller's threads are given back"
             return result
         finally:
