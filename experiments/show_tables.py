@@ -44,11 +44,11 @@ is always the last. Tables that set ways beside each other take fewer epochs aft
 {brief}.
 
 **Columns.** Bits are of activations / weights; the image has as many as activations unless its method says so. "Plain fp32" is the network before any
-further epoch, "same epochs" the control: it in floating point after as many further epochs as the quantised network took. The control follows no teacher,
-and where a network drops out (AlexNet) it goes on to; signals in counts do not. The loss, in points, is the control minus the quantised network, and beside
-it plain fp32 minus the quantised one. Won and lost are images that only the quantised, or only the fp32 network it started from classifies correctly, all
-seeds together: a difference is uncertain by about the root of their sum. The last column says by how many points the bold method, a table's subject, is
-ahead of another; "behind" where it is not, "missed" where a mean misses its goal.
+further epoch, "same epochs" the control: that network in floating point after as many further epochs as the quantised network took. The control follows no
+teacher, and where a network drops out (AlexNet) it goes on to; signals in counts do not. The loss, in points, is the control minus the quantised network,
+and beside it plain fp32 minus the quantised one. Won and lost are images that only the quantised, or only the fp32 network it started from classifies
+correctly, all seeds together: a difference is uncertain by about the root of their sum. The last column says by how many points the bold method, a table's
+subject, is ahead of another; "behind" where it is not, "missed" where a mean misses its goal.
 
 **From where.** The rows are of several builds; each names those of its epochs (older ones that which finished it), and the digest of its program. Rows of
 one seed that were trained at different times may start from floating-point networks that are not the same (`fp32_digest`, in older rows `accuracy_fp32`):

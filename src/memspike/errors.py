@@ -73,8 +73,12 @@ def expect(thing: object, kind: type | tuple[type, ...], error: type[MemspikeErr
     if isinstance(thing, kind):
         return
     kinds = [an(each.__name__) for each in (kind if isinstance(kind, tuple) else (kind,)) if each is not type(None)]
-    given = f"the class {thing.__name__}" if isinstance(thing, type) else repr(thing) if isinstance(thing, str) else an(type(thing).__name__)
-    raise error(f"expected {' or '.join(kinds)}, got {given}", cure=cure)
+    raise error(f"expected {' or '.join(kinds)}, got {kind_of(thing)}", cure=cure)
+
+
+def kind_of(thing: object) -> str:
+    """What somebody gave, for people: a text or a class by its name, anything else by its kind."""
+    return f"the class {thing.__name__}" if isinstance(thing, type) else repr(thing) if isinstance(thing, str) else an(type(thing).__name__)
 
 
 def an(word: str) -> str:

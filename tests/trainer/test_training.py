@@ -476,7 +476,9 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     assert said.startswith("the weights do not fit Sequential: ") and "size mismatch for 7.weight" in said
     assert said.endswith("\n  bring the state dict of this very model")
     wrapped = {f"module.{name}": value for name, value in model_of().state_dict().items()}
-    assert refused(ModelError, pretrained=wrapped).endswith("\n  they are a wrapper's: bring model.module.state_dict(), or cut that off their names")
+    assert refused(ModelError, pretrained=wrapped).endswith(
+        "\n  they are a wrapper's: bring model.module.state_dict(), or cut 'module.' and '_orig_mod.' off their names"
+    )
     broken = {**model_of().state_dict(), "5.weight": torch.full((8, 64), float("nan"))}
     cure = "\n  train again with a smaller learning rate, or take an earlier checkpoint"
     assert refused(ModelError, pretrained=broken) == "the weights '5.weight' are not all finite numbers" + cure

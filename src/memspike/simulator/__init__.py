@@ -31,7 +31,7 @@ from memspike.simulator.neuron import check_neuron, rule_of
 from memspike.simulator.scan import has_room_for_raster
 from memspike.simulator.spike import Spike
 from memspike.simulator.walk import Ran
-from memspike.simulator.written import faults_of, written
+from memspike.simulator.written import checked, faults_of, written
 
 __all__ = ["can_keep_raster", "check", "check_device", "faults_of", "simulate", "written"]
 
@@ -207,12 +207,10 @@ def _check_options(fidelity: str, encoder: str, neuron: str, seed: Any, batch_si
         raise SimulationError(f"unknown fidelity {fidelity!r}", cure=f"known are: {', '.join(_LARGEST)}")
     check_encoder(encoder)
     check_neuron(neuron)
-    if (number := whole(seed)) is None or number < 0:
-        raise SimulationError(f"a seed of {seed!r}; expected a whole number, zero or more")
     at_once = None if batch_size is None else whole(batch_size)
     if batch_size is not None and (at_once is None or at_once < 1):
         raise SimulationError(f"batch_size is {batch_size!r}; expected a whole number: at least one image is computed at once")
-    return number, at_once
+    return checked(seed), at_once
 
 
 def _check_meant(fidelity: str, of_chips: dict[str, bool], of_spikes: dict[str, bool]) -> None:

@@ -32,7 +32,7 @@ from memspike.simulator.neuron import Fired
 from memspike.simulator.real import Normals, Product, ReadNoise
 from memspike.simulator.spike import Spike, reader_of
 from memspike.simulator.walk import NOTHING, Ran, Summed, Totals, step, walk
-from memspike.simulator.written import Layer, checked, faults_of, write_layer
+from memspike.simulator.written import Layer, faults_of, write_layer
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class Analog:
 
     def __init__(self, mapping: Mapping, encoder: Encoder, neuron: NeuronKind, seed: int, time: float, layers: Sequence[str] | None = None) -> None:
         check_encoder(encoder)
-        self.program, self._seed = mapping.program, checked(seed)
+        self.program, self._seed = mapping.program, seed
         self._encoder: Encoder = encoder
         self._numbers = {op.out: number for number, op in enumerate(self.program.ops)}
         self._real: dict[str, _Real] = {}

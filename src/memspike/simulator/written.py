@@ -78,9 +78,9 @@ def written(mapping: Mapping, seed: int, time: float = 0.0) -> dict[str, Layer]:
 
 
 def checked(seed: int) -> int:
-    """The number of a chip; raises SimulationError below zero, and for what is no whole number."""
+    """The seed, of spikes or of a chip (its number); raises SimulationError below zero, and for what is no whole number."""
     if (number := whole(seed)) is None or number < 0:
-        raise SimulationError(f"chip number {seed!r}; expected a whole number, zero or more")
+        raise SimulationError(f"a seed of {seed!r}; expected a whole number, zero or more")
     return number
 
 

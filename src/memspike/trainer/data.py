@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memspike.errors import DataError
+from memspike.errors import DataError, kind_of
 
 
 class Split(Protocol):
@@ -35,9 +35,8 @@ class Data(Protocol):
 def check_data(data: Data) -> None:
     """Raises DataError unless both splits are uint8 images of one size and as many integer labels, classes numbered from 0."""
     if not all(hasattr(data, name) for name in ("name", "digest", "source", "train", "test")):
-        given = repr(data) if isinstance(data, str) else f"a {type(data).__name__}"
         cure = "ms.datasets.load(...) reads one; of arrays: ms.Dataset(name, classes, ms.datasets.Split(images, labels), ms.datasets.Split(...), source)"
-        raise DataError(f"expected a Dataset, got {given}", cure=cure)
+        raise DataError(f"expected a Dataset, got {kind_of(data)}", cure=cure)
     for split, images, labels in (("train", data.train.images, data.train.labels), ("test", data.test.images, data.test.labels)):
         if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or labels.shape != images.shape[:1]:
             what = f"images {images.dtype} {list(images.shape)} and labels {list(labels.shape)}; expected uint8 [n, channels, height, width] and [n], n above 0"

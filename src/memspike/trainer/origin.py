@@ -71,7 +71,11 @@ def fill(model: nn.Module, state: Mapping[str, Tensor | NDArray[Any]]) -> None:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         is_wrapped = all(name.startswith(("module.", "_orig_mod.")) for name in tensors)
-        cure = "they are a wrapper's: bring model.module.state_dict(), or cut that off their names" if is_wrapped else "bring the state dict of this very model"
+        cure = (
+            "they are a wrapper's: bring model.module.state_dict(), or cut 'module.' and '_orig_mod.' off their names"
+            if is_wrapped
+            else "bring the state dict of this very model"
+        )
         raise ModelError(f"the weights do not fit {type(model).__name__}: {error}", cure=cure) from error
 
 
