@@ -1,4 +1,4 @@
-"""Table 4: the default recipe: learned steps and scales that start from both methods, and distillation; photographs also dithered in a fitted range.
+"""Table 4: the default recipe: learned steps and scales that start from both methods, and distillation; photographs also dithered in a fitted range, and on several lines.
 
 Run: python experiments/table4_recipe.py [--networks lenet] [--seeds 5]
 """
@@ -15,6 +15,7 @@ PHOTOGRAPHS = ("alexnet_cifar", "resnet20")  # an image of black strokes has not
 METHODS = [
     Method("default recipe"),
     Method("image dithered, range fitted", pixels=PixelCode(dither=2), fit=True, networks=PHOTOGRAPHS, only=(4, 3, 2)),
+    Method("image on 5 lines", pixels=PixelCode(lines=5), networks=PHOTOGRAPHS, only=(3, 2)),
 ]
 
 # Means over the seeds, against the same network's own fp32 with the same further epochs; LeNet at 4 bits also against fp32 as it was.
