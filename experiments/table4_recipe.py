@@ -1,4 +1,4 @@
-"""Table 4: the default recipe: learned steps and scales that start from both methods, and distillation; photographs also dithered in a fitted range, and on several lines.
+"""Table 4: the default recipe: learned steps and scales that start from both methods, and distillation; photographs also dithered or on several lines.
 
 Run: python experiments/table4_recipe.py [--networks lenet] [--seeds 5]
 """

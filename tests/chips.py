@@ -1,6 +1,8 @@
 """A small chip for tests: round numbers, nothing claimed about any circuit."""
 
-from memspike.chip import COMPONENTS, Chip, Component, Crossbar, Device, NeuronCircuit, NeuronKind, PartialSums, Quantity
+from memspike.cell import Device
+from memspike.chip import COMPONENTS, Chip, Component, Crossbar, NeuronCircuit, NeuronKind, PartialSums
+from memspike.quantity import Quantity
 
 
 def test_chip(

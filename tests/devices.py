@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from chips import test_chip
-from memspike.chip import Chip, Device, Law, Quantity, Stuck
+from memspike.cell import Device, Law, Stuck
+from memspike.chip import Chip
+from memspike.quantity import Quantity
 
 
 def number(value: float, unit: str = "1") -> Quantity:

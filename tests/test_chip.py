@@ -6,8 +6,10 @@ import pytest
 
 from chips import test_chip
 from devices import device, law, number, stuck
-from memspike.chip import COMPONENTS, IMPERFECTIONS, Chip, Component, Crossbar, Device, NeuronCircuit, Quantity, Stuck, Verify
+from memspike.cell import Device, Stuck, Verify
+from memspike.chip import COMPONENTS, IMPERFECTIONS, Chip, Component, Crossbar, NeuronCircuit
 from memspike.errors import ChipError
+from memspike.quantity import Quantity
 from memspike.storage import chip_names, load_chip
 
 OHM = Quantity(1.0, "ohm", "test", "assumed")

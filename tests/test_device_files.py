@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from chips import test_chip
-from memspike.chip import Chip, Device, Law
+from memspike.cell import Device, Law
+from memspike.chip import Chip
 from memspike.errors import ChipError, MemspikeError
 from memspike.physics.device import write
 from memspike.storage import device_names, load, load_chip, load_device, save

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from devices import chip, law, number, stuck
-from memspike.chip import Law
+from memspike.cell import Law
 from memspike.cli import app
 from memspike.ensemble import Ensemble
 from memspike.errors import FileRefused, MemspikeError, SimulationError

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import chip, device, law, number, stuck
-from memspike.chip import Device, Law, Verify
+from memspike.cell import Device, Law, Verify
 from memspike.errors import ChipError
 from memspike.physics.device import age, cautions, does_age, draw_faults, read_noise, write
 from memspike.physics.laws import check_laws

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chips import test_chip
-from memspike.chip import Quantity, Standing
 from memspike.cost import Cost, CostRow
+from memspike.quantity import Quantity, Standing
 from memspike.reporter.evidence import AREA, ENERGY, Ratio, overhead_for, saving_range, shares, softest, speedup_of_windows, standing_of
 from reports import Case
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from memspike.chip import IMPERFECTIONS, Chip, Device, Law, Quantity, Stuck
+from memspike.cell import Device, Law, Stuck
+from memspike.chip import IMPERFECTIONS, Chip
 from memspike.errors import ChipError, MemspikeError
 from memspike.mapping import AVOID, Avoid
 from memspike.physics.laws import check_laws
+from memspike.quantity import Quantity
 
 if TYPE_CHECKING:
     from memspike.montecarlo import Design

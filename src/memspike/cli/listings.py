@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from memspike.chip import Chip, Device, Quantity
+from memspike.cell import Device
+from memspike.chip import Chip
 from memspike.cli.speech import speech, two_columns
 from memspike.errors import MemspikeError
+from memspike.quantity import Quantity
 from memspike.units import si
 from memspike.words import clean
 

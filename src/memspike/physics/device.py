@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memspike.chip import Device
+from memspike.cell import Device
 from memspike.errors import ChipError
 from memspike.physics.laws import DAY, HOUR, MICRO, Draws, Floats, Programming, Range, drift_of, heat_of, programming_of
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from memspike.chip import Device, Law
+from memspike.cell import Device, Law
 from memspike.errors import ChipError
 
 Floats = NDArray[np.float64]

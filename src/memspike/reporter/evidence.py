@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from memspike.chip import Chip, Quantity, Standing
+from memspike.chip import Chip
 from memspike.cost import Cost, CostRow
+from memspike.quantity import Quantity, Standing
 
 # From the firmest to the softest; a product is as soft as its softest factor.
 STANDINGS: tuple[Standing, ...] = ("primary", "secondary", "assumed", "fitted")

@@ -9,11 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from memspike.chip import UNITS, Chip, Device, Quantity
+from memspike.cell import Device
+from memspike.chip import Chip
 from memspike.errors import ChipError, FileRefused
 from memspike.files import read_arrays, read_bytes, read_table
 from memspike.mapping import FaultMap
 from memspike.physics.laws import check_laws
+from memspike.quantity import UNITS, Quantity
 from memspike.storage.forms import load_saved
 from memspike.storage.strict import MAX_DESCRIPTION, from_json, place_of
 from memspike.words import clean

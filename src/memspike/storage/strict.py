@@ -12,8 +12,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from memspike.chip import Chip, Component, Crossbar, Device, Law, NeuronCircuit, Quantity, Stuck, Verify
+from memspike.cell import Device, Law, Stuck, Verify
+from memspike.chip import Chip, Component, Crossbar, NeuronCircuit
 from memspike.errors import FileRefused, an
+from memspike.quantity import Quantity
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspike.chip import Device
+from memspike.cell import Device
 from memspike.errors import TrainingError
 from memspike.physics.device import age, draw_faults, read_noise, write
 from memspike.trainer.layers import Layer
