@@ -56,12 +56,9 @@ class Floating:
     def row(self, table: str, method: Method, bits: int) -> tuple[Row, Program | None]:
         """Train (or round) by a method, compile, and classify all test images with the program, if both halves are quantised."""
         started = time.monotonic()
-        recipe, chosen = method.recipe(self.network), method.bits(bits)
-        if method.fit and chosen.image_type is not None:
-            chosen = replace(chosen, pixels=chosen.pixels.fitted(self.data.train.images, chosen.image_type))
-        folder = self.folder / method.folder(bits)
-        training = self.training(recipe, chosen, folder, self.state)
+        training = self.counting(method, bits)
         training.floating()
+        chosen = training.bits
         epochs, changed = method.epochs(self.network), ""
         if method.kind == "dynamic_fixed_point":
             frozen, forward = training.baselines(self.net)[1], None
@@ -75,7 +72,7 @@ class Floating:
             changed = str(int((predictions != forward).sum()))
         right, was_right = (found == self.data.test.labels for found in (predictions, self.predictions))
         rounded = {**self._maker(training, is_compiled=False), "seconds": time.monotonic() - started}
-        trained = (epochs_in(folder) or [UNKNOWN]) if epochs else [rounded]
+        trained = (epochs_in(self.folder / method.folder(bits)) or [UNKNOWN]) if epochs else [rounded]
         seconds = sum(float(epoch["seconds"]) for epoch in trained)
         precision, device, made_by = (" and ".join(dict.fromkeys(str(epoch[name]) for epoch in trained)) for name in ("precision", "device", "version"))
         row = Row(
@@ -112,6 +109,13 @@ class Floating:
     def _classify(self, program: Program) -> NDArray[np.int64]:
         counts = program.count_pixels(self.data.test.images)
         return simulate(map_program(program, _boundless()), counts).predictions
+
+    def counting(self, method: Method, bits: int) -> Training:
+        """The training of a method from this network, where its checkpoints are or go."""
+        chosen = method.bits(bits)
+        if method.fit and chosen.image_type is not None:
+            chosen = replace(chosen, pixels=chosen.pixels.fitted(self.data.train.images, chosen.image_type))
+        return self.training(method.recipe(self.network), chosen, self.folder / method.folder(bits), self.state)
 
     def training(self, recipe: Recipe, bits: Bits, folder: Path, state: dict[str, torch.Tensor] | None, stage: str = "counts") -> Training:
         """This network's training from `state`, or from its first weights, for its "float" or its "counts" stage."""

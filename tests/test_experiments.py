@@ -352,3 +352,20 @@ def test_designs_are_set_beside_each_other_on_every_chip(
     monkeypatch.setattr(on_chip, "measure", None)
     on_chip.main()
     assert on_chip.read() == found and "predictive" in capsys.readouterr().out
+
+
+def test_fewer_bits_and_other_images_have_costs_of_their_own(imported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each way to few bits is a row beside the others, set against one 8-bit design: the fewer bits, the shorter the windows."""
+    on_chip = imported("on_chip")
+    for where in shrink(tmp_path):
+        monkeypatch.setattr(*where)
+    monkeypatch.setattr(on_chip, "RESULTS", tmp_path / "on_chip.csv")
+    base = ["on_chip", "--seeds", "1", "--images", "2", "--runs", str(tmp_path / "runs")]
+    for said in ([], ["--bits", "2"], ["--bits", "2", "--method", "image on 5 lines"]):
+        monkeypatch.setattr("sys.argv", [*base, *said])
+        on_chip.main()
+    found = [row for row in on_chip.read() if row["chip"] == "predictive"]
+    assert [(row["method"], row["bits"]) for row in found] == [("default recipe", "2"), ("default recipe", "4"), ("image on 5 lines", "2")]
+    assert len({row["baseline_digest"] for row in found}) == 1 and len({row["program_digest"] for row in found}) == 3
+    two, four, lines = (float(row["latency_s"]) for row in found)
+    assert two < four and lines < four
