@@ -118,6 +118,6 @@ def _solve(terms: list[tuple[float, float, float]], ratio: float) -> float:
 
 if __name__ == "__main__":
     for path, value in fit().items():
-        print(f"{path} = {value:.4e}")
+        print(f"{path} = {value:.7g}")
     for name in ("liu2018", "predictive"):
         print(f"{name}, LeNet {SHORT}/{SHORT} against {LONG}/{LONG}: " + ", ".join(f"{key} {value:.4f}" for key, value in ratios(load_chip(name)).items()))

@@ -12,7 +12,7 @@ from rows import Row
 @dataclass(frozen=True)
 class Aims:
     """What a table is held against: `paper` and `goals` are losses in points by network and bits, the paper's as it has them, the goals for means over seeds;
-    `plain_goals` are those against fp32 without further epochs.
+    `plain_goals` are those against fp32 without further epochs. Methods that are `beside` them have other means, and are held against none of these.
 
     `subject` is the method that a table is about; it should be ahead of all others. `tried` says what was done about goals that are missed.
     """
@@ -20,6 +20,7 @@ class Aims:
     paper: dict[str, str] = field(default_factory=dict[str, str])
     goals: dict[str, float] = field(default_factory=dict[str, float])
     plain_goals: dict[str, float] = field(default_factory=dict[str, float])
+    beside: tuple[str, ...] = ()
     subject: str = ""
     tried: str = ""
 
@@ -51,7 +52,7 @@ def _table(rows: Sequence[Row], aims: Aims) -> list[str]:
         groups.setdefault((str(row.epochs), *row.key[:-1]), []).append(row)  # means are over seeds alone
     for members in groups.values():
         first = members[0]
-        place = f"{first.network} {first.activation_bits}"
+        place = f"{first.network} {first.activation_bits}" if first.method not in aims.beside else ""
         losses = [100 * (row.accuracy_fp32_control - row.accuracy_program) for row in members]
         plain = [100 * (row.accuracy_fp32 - row.accuracy_program) for row in members]
         cells = [

@@ -58,6 +58,7 @@ differences are taken between rows of one network only. Networks that take an ho
 LINES = (
     ("table4_recipe", "default recipe", "default recipe", "#0072B2"),
     ("table4_recipe", "image dithered, range fitted", "the same, image dithered in a fitted range", "#CC79A7"),
+    ("table4_recipe", "image on 5 lines", "the same, image on 5 lines", "#56B4E9"),
     ("table3_both", "Neuron Convergence and Weight Clustering", "both methods of Liu 2018", "#009E73"),
     ("versus_brevitas", versus_brevitas.THEIRS, "Brevitas, learned scales", "#E69F00"),
     ("table3_both", "rounded, least squared error", "untrained, least squared error", "#000000"),

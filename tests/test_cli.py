@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from memspike import __version__, cli
+from memspike import __version__, cli, datasets
 from memspike.program import Program
 from memspike.storage import load, load_chip
 
@@ -342,3 +342,54 @@ def test_spikes_that_differ_from_the_program_end_in_exit_code_4(tmp_path: Path, 
         cli.main()
     assert stopped.value.code == 4
     assert "spikes and program differ" in capsys.readouterr().err
+
+
+def test_images_are_those_of_the_classes_that_a_program_knows(files: Path, here: Callable[..., Done], tmp_path: Path) -> None:
+    """Labels are numbers: of other classes, or of these in another order, they would score nonsense."""
+    data = datasets.load("digits")
+
+    def simulated(classes: list[str], num_classes: int = 10) -> Done:
+        few = [split.labels < num_classes for split in (data.train, data.test)]
+        arrays = {f"{name}_{what}": getattr(split, what)[rows] for name, split, rows in zip(("train", "test"), (data.train, data.test), few, strict=True)
+                  for what in ("images", "labels")}  # fmt: skip
+        np.savez(tmp_path / "mine.npz", **arrays, classes=np.array(classes))
+        return here("simulate", str(files / "program.safetensors"), "--data", str(tmp_path / "mine.npz"))
+
+    names = [str(number) for number in range(10)]
+    assert simulated(names).returncode == simulated([f"digit {name}" for name in names]).returncode == 0, "names of numbers are no others"
+    done = simulated([*names[1:], "0"])
+    assert done.returncode and "'1' as class 0 where the program has '0' and was trained on digits" in " ".join(done.stderr.split())
+    done = simulated(names[:3], 3)
+    assert done.returncode and "3 classes where the program scores 10" in " ".join(done.stderr.split())
+
+
+def test_few_images_are_spread_over_all(files: Path, here: Callable[..., Done], tmp_path: Path) -> None:
+    """Where a folder is sorted by class, the first ones would be of one class."""
+    data = datasets.load("digits")
+    order = np.argsort(data.test.labels, kind="stable")
+    arrays = {
+        "train_images": data.train.images,
+        "train_labels": data.train.labels,
+        "test_images": data.test.images[order],
+        "test_labels": data.test.labels[order],
+    }
+    np.savez(tmp_path / "sorted.npz", **arrays)
+    words = ["simulate", str(files / "program.safetensors"), "--data", str(tmp_path / "sorted.npz"), "--limit", "20", "--save", str(tmp_path / "few.npz")]
+    assert here(*words).returncode == 0
+    assert sorted(set(np.load(tmp_path / "few.npz")["labels"].tolist())) == list(range(10))
+
+
+def test_a_closed_output_is_no_fault_of_ours() -> None:
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m memspike chips >&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_scheduler_that_ends_us_leaves_no_drafts(tmp_path: Path) -> None:
+    script = (
+        "import sys, os, signal; from memspike import cli, files\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.app = lambda **_: files.write_bytes('here', b'x' * 1000)\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False)
+    assert done.returncode == 128 + 15 and list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import string
 import struct
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def test_a_parquet_folder_in_any_layout_of_the_hub(below: str, tmp_path: Path, c
 
 @given(rest=st.text(string.ascii_letters + string.digits + "-_. ", max_size=8), split=st.sampled_from(["train", "test"]))
 @example(rest="", split="train")
-@example(rest="-00000-of-00002", split="train")
+@example(rest="-00000-of-00001", split="train")
 @example(rest="_0", split="train")
 @example(rest=".00000", split="test")
 @example(rest="ing_log", split="train")
@@ -702,3 +703,79 @@ def test_no_image_starts_another_program(monkeypatch: pytest.MonkeyPatch) -> Non
     Image.new("RGB", (8, 8)).save(file, "EPS")
     with pytest.raises(DataError, match="images are PNG, JPEG"):
         decode(file.getvalue(), "train, row 0")
+
+
+def test_the_files_of_a_folder_are_read_whatever_its_name_matches(tmp_path: Path) -> None:
+    """`set[1]` is a pattern for `set1` to whoever takes names for patterns."""
+    for name in ("set[1]", "set1"):
+        for split in ("train", "test"):
+            save_parquet(tmp_path / name / f"{split}.parquet")
+    one, other = datasets.load(tmp_path / "set[1]"), datasets.load(tmp_path / "set1")
+    assert one.name == "set[1]" and not np.array_equal(one.train.images, other.train.images)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["train-00000-of-00002"], "has 1 of 2 files ...-of-00002: number 00001 is missing"),
+        (["train-00000-of-00002-ab", "train-00001-of-00002-ab", "train-00001-of-00002-cd"], "has 3 of 2 files ...-of-00002: some are there twice"),
+        (["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"], "has files of two copies, which say different numbers of files"),
+        (["train", "train-00000-of-00001"], "holds its train split more than once: train-00000-of-00001.parquet and train.parquet"),
+        (["train", "train/a"], "holds its train split more than once: train.parquet and train/a.parquet"),
+    ],
+)
+def test_a_split_that_is_there_in_part_or_twice_is_refused(names: list[str], says: str, tmp_path: Path) -> None:
+    for name in [*names, "test"]:
+        save_parquet(tmp_path / "mine" / f"{name}.parquet")
+    with pytest.raises(DataError) as caught:
+        datasets.load(tmp_path / "mine")
+    assert str(caught.value).startswith(f"{tmp_path / 'mine'}: {says}\n")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep_png(color: int, channels: int) -> bytes:
+    """A PNG of 2 x 2 pixels with 16 bits per channel, which Pillow cannot write."""
+    rows = b"".join(b"\0" + bytes(range(4 * channels)) for _ in range(2))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_images_of_more_bits_are_refused_and_not_cut() -> None:
+    for data in (deep_png(2, 3), deep_png(4, 2), deep_png(0, 1), b"P6 1 1 65535\n" + bytes(6), b"P5 1 1 4095\n" + bytes(2)):
+        with pytest.raises(DataError, match="more than 8 bits per pixel"):
+            decode(data, "here")
+    assert decode(b"P6 1 1 255\n\1\2\3", "here").ravel().tolist() == [1, 2, 3]
+
+
+def test_a_photograph_lies_as_its_camera_was_held() -> None:
+    image, buffer = Image.new("L", (3, 2)), io.BytesIO()
+    image.putpixel((0, 0), 255)
+    turned = image.getexif()
+    turned[0x0112] = 6  # to be turned clockwise
+    image.save(buffer, "PNG", exif=turned)
+    found = decode(buffer.getvalue(), "here")
+    assert found.shape == (1, 3, 2) and found[0, 0, 1] == 255
+
+
+def test_names_that_are_no_text_become_text_and_classes_are_told_apart() -> None:
+    split = datasets.Split(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]))
+    data = datasets.Dataset("caf\udce9", ("a", "b\udce9"), split, split, "/data/caf\udce9")
+    assert (data.name, data.classes, data.source) == ("caf\ufffd", ("a", "b\ufffd"), "/data/caf\ufffd")
+    with pytest.raises(DataError, match="two classes are called 'a'"):
+        datasets.Dataset("d", ("a", "a"), split, split, "here")
+
+
+def test_who_has_no_home_has_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "mine" / f"{split}.parquet")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.chdir(tmp_path)
+    assert len(datasets.load(tmp_path / "mine").train) == 4 and not (tmp_path / "relative").exists()

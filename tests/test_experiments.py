@@ -293,6 +293,8 @@ def test_a_table_says_which_goals_are_missed(imported: Any) -> None:
     ):
         assert said in lines_of(printed, five, printed.Aims(goals={place: goal}, plain_goals={place: 0.4}))[0]
     assert "| 1.0, on 1 of 5 seeds |" in lines_of(printed, [one], printed.Aims(goals={place: 1.0}))[0], "a goal is for the mean of all seeds"
+    (line,) = lines_of(printed, five, printed.Aims({place: "9.9"}, {place: 0.1}, {place: 0.1}, beside=(one.method,)))
+    assert "missed" not in line and "9.9" not in line and "goal" not in line, "what has other means is held against nothing"
     other = replace(one, method="other", accuracy_program=0.99)
     aims = printed.Aims(subject=one.method)
     assert lines_of(printed, [one, other], aims)[1].endswith("| -1.00, behind |")

@@ -215,3 +215,32 @@ def test_the_command_in_the_provenance_gives_the_order_again(order: line.Order) 
         patch.setattr(line, "run", catch)
         CliRunner().invoke(cli.app, shlex.split(line.order_as_command(order))[1:])
     assert seen == [order]
+
+
+def test_an_older_run_goes_on_and_another_ones_options_are_named(tmp_path: Path) -> None:
+    line.claim(line.Order(seed=4), tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    older = {name: value for name, value in json.loads(config.read_text()).items() if name != "compiled"}
+    config.write_text(json.dumps(older))
+    line.claim(line.Order(seed=4), tmp_path / "run")
+    with pytest.raises(MemspikeError, match="these differ: weight_bits, seed"):
+        line.claim(line.Order(weight_bits=3), tmp_path / "run")
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path) -> None:
+    """The second is refused at once; it would train in the folder of the first, and end it."""
+
+    class Twin(Silence):
+        said = ""
+
+        def phase(self, text: str) -> None:
+            if text.startswith("data"):
+                with pytest.raises(MemspikeError) as error:
+                    line.run(order, tmp_path / "run", Silence())
+                self.said = str(error.value)
+                raise InterruptedError
+
+    twin, order = Twin(), line.Order(changes=SHORT, also=(), cost_images=2)
+    with pytest.raises(InterruptedError):
+        line.run(order, tmp_path / "run", twin)
+    assert "another run is at work in this folder" in twin.said

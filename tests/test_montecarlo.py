@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -441,3 +443,39 @@ def test_one_case_of_a_lab_is_one_design():
     with pytest.raises(MemspikeError, match="'whole' is this lab's own design, and another one is given\n  name its case"):
         lab.ensemble(DESIGN.without("programming"), [0])
     assert lab.ensemble(DESIGN.without("programming"), [0], "without programming").chips.tolist() == [0]
+
+
+def test_a_case_is_of_one_design(tmp_path):
+    """In one lab and in its folder, which older tables without designs still are."""
+    aged, other = replace(DESIGN, time=0.0), DESIGN.without("programming")
+    lab = Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)
+    found = lab.ensemble(aged, [0], "mine")
+    for each in (lab, Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)):
+        assert np.array_equal(each.ensemble(aged, [0], "mine").accuracies, found.accuracies)
+        with pytest.raises(SimulationError, match="chip 0 of the case 'mine' is there, made from another design"):
+            each.ensemble(other, [0], "mine")
+    table = tmp_path / "chips.csv"
+    table.write_text("".join(line.rpartition(",")[0] + "\n" for line in table.read_text().splitlines()))
+    older = Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)
+    assert np.array_equal(older.ensemble(aged, [0], "mine").accuracies, found.accuracies)
+    older.ensemble(aged, [1], "mine")
+    assert [row["chip"] for row in csv.DictReader(table.read_text().splitlines())] == ["0", "1"]
+
+
+def test_a_row_that_finds_no_room_leaves_nothing(tmp_path):
+    """A disk that fills up takes the beginning of a row; the next one would go on in its middle."""
+    run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path)
+    table, script = tmp_path / "chips.csv", "import resource, sys; from pathlib import Path; from memspike.montecarlo import _append\n"
+    before = table.read_text()
+    script += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 9},) * 2)\n_append(Path(sys.argv[1]), ('whole', 1, 0.5, 3, 0.1, 'x'))"
+    done = subprocess.run([sys.executable, "-c", script, str(table)], capture_output=True, text=True, check=False)
+    assert "cannot be written: File too large" in done.stderr and table.read_text() == before
+
+
+@pytest.mark.parametrize("row", ["whole,0,nan,1,0.1,x", "whole,0,7.0,1,0.1,x", "whole,0,0.5,-1,0.1,x", "whole,0,0.5,1,inf,x"])
+def test_a_table_of_numbers_that_no_chip_gives_is_refused(row, tmp_path):
+    run(DESIGN, IMAGES, LABELS, chips=1, folder=tmp_path)
+    table = tmp_path / "chips.csv"
+    table.write_text(table.read_text().splitlines()[0] + f"\n{row}\n")
+    with pytest.raises(FileRefused, match="whole, chip 0 holds numbers that no chip gives"):
+        Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import struct
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from chips import test_chip as small_chip
 from memspike import files, mapper, storage
 from memspike.chip import Chip
 from memspike.cost import Cost, CostRow, LayerTime
-from memspike.errors import ChipError, FileRefused
+from memspike.errors import ChipError, FileRefused, MemspikeError
 from memspike.files import read_arrays, read_bytes, write_arrays
 from memspike.integer import IntType
 from memspike.mapping import Mapping
@@ -374,8 +377,8 @@ def test_nan_in_a_network_or_cost_is_refused(tmp_path: Path) -> None:
     broken = replace(network, layers=(replace(network.layers[0], gain=np.array([np.nan])), *network.layers[1:]))
     with pytest.raises(FileRefused, match="network net: conv.gain: holds NaN or infinity"):
         storage.save(broken, tmp_path / "n.safetensors")
-    with pytest.raises(FileRefused, match="cost.latency: inf cannot be written as JSON"):
-        storage.save(replace(a_cost(), latency=float("inf")), tmp_path / "c.json")
+    with pytest.raises(MemspikeError, match="cost: latency is inf; expected a finite number"):
+        replace(a_cost(), latency=float("inf"))
 
 
 def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -535,3 +538,70 @@ def test_a_layer_may_be_called_like_the_tables_of_a_mapping(tmp_path: Path) -> N
     mapping = mapper.map(replace(program, ops=ops), small_chip(16, 16, bits_per_cell=3))
     found = storage.load(storage.save(mapping, tmp_path / "mapping.safetensors"), Mapping)
     assert str(found.program) == str(mapping.program) and np.array_equal(found.weights("tiles.sum"), mapping.weights("tiles.sum"))
+
+
+def test_costs_that_no_chip_has_are_refused(tmp_path: Path) -> None:
+    path = storage.save(a_cost(), tmp_path / "c.json")
+    for old, new, says in (
+        ('"latency": 1e-06', '"latency": NaN', "latency is nan"),
+        ('"latency": 1e-06', '"latency": -1.0', "latency is -1.0"),
+        ('"count": 12.5', '"count": -12.5', "count is -12.5"),
+        ('"window": 1.8e-07', '"window": Infinity', "window is inf"),
+    ):
+        text = path.read_text()
+        assert old in text
+        (tmp_path / "d.json").write_text(text.replace(old, new))
+        with pytest.raises(MemspikeError, match=re.escape(says)):
+            storage.load(tmp_path / "d.json")
+
+
+def test_a_result_has_scores_for_each_of_its_images(tmp_path: Path) -> None:
+    path = storage.save(a_result(), tmp_path / "r.npz")
+    arrays = dict(np.load(path))
+    for scores, says in (
+        (arrays["scores"][:1], "scores [1, 2] of 2 images; expected a row for each, and a class"),
+        (arrays["scores"][:, :0], "scores [2, 0] of 2 images; expected a row for each, and a class"),
+        (np.full((2, 2), 2**63 + 5, np.uint64), "a score is 9223372036854775813, more than int64 holds"),
+    ):
+        write_arrays(path, arrays | {"scores": scores})
+        with pytest.raises(FileRefused, match=re.escape(says)):
+            storage.load(path)
+
+
+def test_a_chip_of_json_is_held_to_what_one_of_toml_is(tmp_path: Path) -> None:
+    path = storage.save(storage.load_chip("predictive"), tmp_path / "c.json")
+    tree = json.loads(path.read_text())
+    for changed, says in (
+        ({**tree, "chip": {**tree["chip"], "title": "\x1b[2Jhi"}}, "holds control characters; expected plain text"),
+        ({**tree, "chips": 3}, "has an unknown entry 'chips' beside 'chip'"),
+        ({**tree, "version": 9}, "has file version 9; this memspike reads version"),
+    ):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(MemspikeError, match=re.escape(says)):
+            storage.load_chip(path)
+
+
+def test_text_that_cannot_be_encoded_is_not_written(tmp_path: Path) -> None:
+    program = replace(a_program(), notes={"source": "caf\udce9"})
+    with pytest.raises(FileRefused, match=re.escape("notes.source: 'caf\\udce9', which is no text, cannot be written as JSON")):
+        storage.save(program, tmp_path / "p.safetensors")
+
+
+def test_a_link_stays_one_and_a_file_keeps_its_readers(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path = storage.save(a_cost(), tmp_path / "real" / "c.json")
+    path.chmod(0o600)
+    (tmp_path / "link.json").symlink_to(path)
+    storage.save(replace(a_cost(), latency=2e-6), tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink() and storage.load(path).latency == 2e-6
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_reading_takes_as_much_memory_as_there_is_to_read(tmp_path: Path) -> None:
+    """Batch systems limit what a process may ask for; a file of 1 KB once asked for 2 GiB."""
+    (tmp_path / "small").write_bytes(bytes(1000))
+    script = (
+        "import resource, sys; from memspike.files import read_bytes; resource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2); print(len(read_bytes('small')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "1000\n", done.stderr

@@ -1,6 +1,9 @@
 """Cost: time, energy and area of a mapped program, and the rows they are sums of."""
 
+import math
 from dataclasses import dataclass
+
+from memspike.errors import MemspikeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,9 @@ class CostRow:
     count: float
     energy_each: float = 0.0
     area_each: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, f"{self.layer}, {self.component}", "count", "energy_each", "area_each")
 
     @property
     def energy(self) -> float:
@@ -35,6 +41,9 @@ class LayerTime:
     num_timesteps: int
     window: float
 
+    def __post_init__(self) -> None:
+        _check(self, self.layer, "windows", "num_timesteps", "window")
+
     @property
     def time(self) -> float:
         return self.windows * self.window
@@ -49,6 +58,9 @@ class Cost:
     throughput: float
     times: tuple[LayerTime, ...]
     rows: tuple[CostRow, ...]
+
+    def __post_init__(self) -> None:
+        _check(self, "cost", "latency", "throughput")
 
     def __repr__(self) -> str:
         return f"<Cost: {self.latency:.4g} s, {self.throughput:.4g} images/s, {self.energy:.4g} J per image, {self.area:.4g} m2, {len(self.rows)} rows>"
@@ -73,3 +85,10 @@ class Cost:
             energy, area = sums.get(getattr(row, field), (0.0, 0.0))
             sums[getattr(row, field)] = (energy + row.energy, area + row.area)
         return dict(sorted(sums.items(), key=lambda item: -item[1][0]))
+
+
+def _check(thing: object, where: str, *names: str) -> None:
+    """Raises MemspikeError unless these numbers of it are finite and not negative."""
+    for name in names:
+        if not 0 <= (number := getattr(thing, name)) < math.inf:
+            raise MemspikeError(f"{name} is {number}; expected a finite number, zero or more", where=where)

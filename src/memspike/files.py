@@ -12,17 +12,18 @@ import secrets
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from memspike.errors import FileRefused
+from memspike.errors import FileRefused, MemspikeError
 
 MAX_BYTES = 1 << 31  # 2 GiB: more than any file of memspike needs, less than would exhaust a machine
 _PREFIX = b'{"__metadata__":{"sha256":"'
@@ -36,7 +37,9 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            about = os.fstat(file.fileno())
+            # As much as there is: Python reserves all that it is asked for. A pipe does not say.
+            data = file.read(min(about.st_size, limit) + 1 if stat.S_ISREG(about.st_mode) else limit + 1)
     except OSError as error:
         raise FileRefused(f"cannot be read: {_reason(error)}", where=str(path), cure="check the path and who may read it") from error
     if len(data) > limit:
@@ -72,26 +75,30 @@ def read_table(path: str | Path, columns: tuple[str, ...], optional: tuple[str, 
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file whole or not at all: whatever happens, `path` holds its old bytes or all of the new ones.
+    """Write a file whole or not at all: whatever happens, `path` holds its old bytes or all of the new ones. Where it is a link, what it links to does; who
+    may read an old file may read the new one.
 
     Raises FileRefused when the folder is missing or not writable.
     """
-    path = Path(path)
-    draft = path.parent / f".memspike-{secrets.token_hex(8)}.tmp"
+    given = Path(path)
     try:
+        path = given.resolve() if given.is_symlink() else given
+        draft = path.parent / f".memspike-{secrets.token_hex(8)}.tmp"
         try:
             # Not tempfile: it makes files that only their owner may read; the umask should decide.
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                draft.chmod(stat.S_IMODE(path.stat().st_mode))
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise FileRefused(f"cannot be written: {_reason(error)}", where=str(path), cure=_CURES.get(error.errno or 0, _WHERE_TO_WRITE)) from error
+        raise FileRefused(f"cannot be written: {_reason(error)}", where=str(given), cure=_CURES.get(error.errno or 0, _WHERE_TO_WRITE)) from error
     _sync_folder(path.parent)
-    return path
+    return given
 
 
 def check_target(path: str | Path, *inputs: str | Path | None) -> None:
@@ -110,6 +117,17 @@ def check_target(path: str | Path, *inputs: str | Path | None) -> None:
         raise FileRefused(f"cannot be written: {_reason(error)}", where=str(path), cure=_CURES.get(error.errno or 0, _WHERE_TO_WRITE)) from error
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise FileRefused(f"cannot be written: {path.parent} is no folder to write to", where=str(path), cure=_WHERE_TO_WRITE)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, busy: MemspikeError) -> Generator[None]:
+    """While it is open nobody else is in this folder in the same way; raises `busy` for who comes second, OSError where the folder cannot be written to."""
+    try:
+        lock = FileLock(folder / ".lock").acquire(blocking=False)
+    except Timeout as error:
+        raise busy from error
+    with lock:
+        yield
 
 
 def write_text(path: str | Path, text: str) -> Path:

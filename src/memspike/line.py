@@ -18,7 +18,7 @@ from memspike.compiler import compile as compile_network
 from memspike.cost import Cost
 from memspike.errors import ChipError, FileRefused, MemspikeError, TrainingError
 from memspike.estimator import estimate
-from memspike.files import read_bytes, write_text
+from memspike.files import alone, read_bytes, write_text
 from memspike.integer import Integers, IntType
 from memspike.mapper import map as map_program
 from memspike.network import Grid, QuantizedNetwork
@@ -105,9 +105,15 @@ def run(order: Order, out: Path, listener: Listener) -> Run:
     A run that was interrupted goes on where it stopped when it is given the same order and folder.
     Raises MemspikeError when the folder holds a finished run, another order's or somebody else's files.
     """
-    started = time.time()
     chips = _chips(order)
     claim(order, out)
+    busy = MemspikeError("another run is at work in this folder", where=str(out), cure="wait for it, or name another folder with --out")
+    with alone(out, busy):
+        return _run(order, out, chips, listener)
+
+
+def _run(order: Order, out: Path, chips: Sequence[Chip], listener: Listener) -> Run:
+    started = time.time()
     listener.phase(f"data {order.data}")
     data = datasets.load(order.data)
     training = start_training(order, data, out / "training", listener)
@@ -176,8 +182,8 @@ def claim(order: Order, out: Path) -> None:
         raise MemspikeError("holds a finished run", where=str(out), cure="name another folder with --out")
     if foreign := _foreign(out):
         raise MemspikeError(f"holds a {foreign[0]} of something else, which a run would replace", where=str(out), cure="name another folder with --out")
-    if not is_free(order, out):
-        cure = "repeat its options (config.json there) to go on, or name another folder"
+    if others := _others(order, out):
+        cure = f"repeat its options (config.json there) to go on, or name another folder with --out; these differ: {', '.join(others)}"
         raise MemspikeError("holds an unfinished run with other options", where=str(out), cure=cure)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -188,8 +194,19 @@ def claim(order: Order, out: Path) -> None:
 
 def is_free(order: Order, out: Path) -> bool:
     """Whether `out` can take this order: it holds nothing of a run, or the unfinished run of the same order."""
-    config = out / "config.json"
-    return not (out / "result.json").exists() and not _foreign(out) and (not config.exists() or read_bytes(config) == _config(order).encode())
+    return not (out / "result.json").exists() and not _foreign(out) and not _others(order, out)
+
+
+def _others(order: Order, out: Path) -> list[str]:
+    """The options of the run in `out` that are others; one that an older memspike did not know is what it is by default."""
+    if not (out / "config.json").exists():
+        return []
+    asked = json.loads(_config(order))
+    try:
+        kept = {**json.loads(_config(Order())), **dict[str, Any](json.loads(read_bytes(out / "config.json")))}
+    except (ValueError, TypeError):
+        return ["config.json, which cannot be read"]
+    return [name for name in dict.fromkeys([*asked, *kept]) if asked.get(name) != kept.get(name)]
 
 
 def _foreign(out: Path) -> list[str]:
@@ -275,9 +292,10 @@ class _Walker:
             result = simulate(map_program(program, chip), program.count_pixels(self.data.test.images), progress=self._progress(f"ideal, {name}"))
             self.accuracy[name] = result.accuracy(self.data.test.labels)
             self.scores[name] = result.outputs
-        limit = self.order.check_images if self.order.check_images is not None else len(self.data.test.labels)
-        self.listener.phase(f"check spikes against the program on {limit} images")
-        images = ours.count_pixels(self.data.test.images[:limit])
+        wanted = self.order.check_images
+        checked = self.data.limited(num_test=wanted).test.images if wanted != 0 else self.data.test.images[:0]
+        self.listener.phase(f"check spikes against the program on {len(checked)} images")
+        images = ours.count_pixels(checked)
         progress = self._progress("spikes against program")
         self.checks = check(map_program(ours, chip), images, encoder=self.order.encoder, seed=self.order.seed, progress=progress)
 
@@ -287,7 +305,7 @@ class _Walker:
 
         self.listener.phase(f"cost on chip {chip.name}: {label}")
         mapping = map_program(program, chip)
-        images = program.count_pixels(self.data.test.images[: self.order.cost_images])
+        images = program.count_pixels(self.data.limited(num_test=self.order.cost_images).test.images)
         shown = tuple(plan.op for plan in mapping.layers if can_keep_raster(mapping, plan.op))[:1]
         progress = self._progress(f"spike, {label}")
         result = simulate(mapping, images, fidelity="spike", encoder=self.order.encoder, seed=self.order.seed, raster=shown, progress=progress)

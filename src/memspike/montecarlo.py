@@ -30,8 +30,8 @@ from memspike.program import Program
 from memspike.result import Encoder
 
 WHOLE = "whole"  # the case in which everything is imperfect
-_COLUMNS = ("case", "chip", "accuracy", "changed", "seconds")
-_Rows = dict[tuple[str, int], tuple[float, int, float]]  # accuracy, changed predictions and seconds by case and chip
+_COLUMNS = ("case", "chip", "accuracy", "changed", "seconds", "design")
+_Rows = dict[tuple[str, int], tuple[float, int, float, str]]  # accuracy, changed predictions, seconds and design by case and chip
 Progress = Callable[[str, int, int, float], None]
 
 
@@ -131,11 +131,14 @@ class Lab:
             raise SimulationError(f"the case {WHOLE!r} is this lab's own design, and another one is given", cure="name its case, as in case='only drift'")
         for done, number in enumerate(chips, start=1):
             if (case, number) in self._rows:
+                if self._rows[case, number][3] not in ("", _made_from(design)):  # older tables do not say
+                    what = f"chip {number} of the case {case!r} is there, made from another design"
+                    raise SimulationError(what, where=str(self.folder or ""), cure="give this design a case of its own, or a lab with another folder")
                 continue
             self._simulate(design, number, case)
             if self.progress:
                 self.progress(case, done, len(chips), 60 * done / sum(self._rows[case, each][2] for each in chips[:done]))
-        accuracies, changed, _ = zip(*(self._rows[case, number] for number in chips), strict=True)
+        accuracies, changed, *_ = zip(*(self._rows[case, number] for number in chips), strict=True)
         return Ensemble(self.ideal, len(self.labels), np.array(chips), np.array(accuracies), np.array(changed))
 
     def _simulate(self, design: Design, number: int, case: str) -> None:
@@ -147,7 +150,7 @@ class Lab:
             layers=design.layers,
         )  # fmt: skip
         seconds = max(0.001, round(clock.perf_counter() - started, 3))
-        self._rows[case, number] = result.accuracy(self.labels), int((result.predictions != self._ideal).sum()), seconds
+        self._rows[case, number] = result.accuracy(self.labels), int((result.predictions != self._ideal).sum()), seconds, _made_from(design)
         if self.folder is not None:
             _append(self.folder / "chips.csv", (case, number, *self._rows[case, number]))
 
@@ -302,14 +305,22 @@ def _read(path: Path) -> _Rows:
         write_text(path, ",".join(_COLUMNS) + "\n")
         return {}
     text = read_bytes(path).decode("utf-8", "replace")
+    older = ",".join(_COLUMNS[:-1]) + "\n"
+    if text.startswith(older):  # which did not say what a case was made from
+        text = ",".join(_COLUMNS) + "\n" + text.removeprefix(older).replace("\n", ",\n")
+        write_text(path, text)
     if not text.startswith(",".join(_COLUMNS) + "\n"):
         raise FileRefused(f"is no table of chips: expected the columns {', '.join(_COLUMNS)}", where=str(path), cure="remove it to begin again")
     if not text.endswith("\n"):  # the last row was being written when the machine stopped
         text = text[: text.rfind("\n") + 1]
         write_text(path, text)
     try:
-        rows = list(csv.DictReader(io.StringIO(text)))
-        return {(row["case"], int(row["chip"])): (float(row["accuracy"]), int(row["changed"]), float(row["seconds"])) for row in rows}
+        rows = list(csv.DictReader(io.StringIO(text), strict=True))
+        found = {(row["case"], int(row["chip"])): (float(row["accuracy"]), int(row["changed"]), float(row["seconds"]), row["design"]) for row in rows}
+        wrong = [key for key, (accuracy, changed, seconds, _) in found.items() if not (0 <= accuracy <= 1 and changed >= 0 and 0 <= seconds < math.inf)]
+        if wrong:
+            raise ValueError(f"{wrong[0][0]}, chip {wrong[0][1]} holds numbers that no chip gives")
+        return found
     except (KeyError, ValueError, TypeError) as error:
         raise FileRefused(f"is no table of chips: {error}", where=str(path), cure="remove it to begin again") from error
 
@@ -321,12 +332,28 @@ def _append(path: Path, row: Sequence[Any]) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(handle, text.getvalue().encode())
+            _write(handle, text.getvalue().encode())
             os.fsync(handle)
         finally:
             os.close(handle)
     except OSError as error:
         raise FileRefused(f"cannot be written: {error.strerror}", where=str(path), cure="once it can, the same command goes on") from error
+
+
+def _write(handle: int, row: bytes) -> None:
+    """All of a row, or none: a disk that fills up takes its beginning, on which the next row would go on."""
+    written = os.write(handle, row)
+    try:
+        while written < len(row):
+            written += os.write(handle, row[written:])
+    except OSError:
+        os.ftruncate(handle, os.fstat(handle).st_size - written)
+        raise
+
+
+def _made_from(design: Design) -> str:
+    """What tells a case's design from another's in a table of chips."""
+    return hashlib.sha256(json.dumps(design.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _digest(images: Integers, labels: Integers) -> str:

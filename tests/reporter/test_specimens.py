@@ -43,7 +43,10 @@ def test_the_headline_and_the_box_are_the_ensemble() -> None:
     assert "one image is 0.1 points" in ideal.detail
     assert "within 1 points" in share.detail
     figure = item(report, "chips", Figure)
-    assert figure.plot["data"][0]["x"] == pytest.approx(100 * study.whole.accuracies)
+    (box,) = figure.plot["data"]
+    assert box["x"][0] == pytest.approx(100 * study.whole.accuracies)
+    spans = ((box["q1"], 25), (box["median"], 50), (box["q3"], 75))
+    assert [found for found, _ in spans] == [pytest.approx([np.percentile(box["x"][0], q)]) for _, q in spans], "as the table below has them"
     assert figure.plot["layout"]["shapes"][0]["x0"] == pytest.approx(99.32)
     low, high = figure.plot["layout"]["xaxis"]["range"]
     assert low < 100 * study.whole.accuracies.min() and high > max(99.32, 100 * study.whole.accuracies.max())

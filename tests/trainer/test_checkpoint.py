@@ -1,13 +1,20 @@
 """Checkpoints: all of the state comes back, another training's is refused, a damaged one too."""
 
+import json
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from devices import device, law
 from memspike.errors import FileRefused, TrainingError
-from memspike.trainer.checkpoint import Folder, Progress
+from memspike.files import read_tensors, write_tensors
+from memspike.trainer import Hardening, Recipe, Training
+from memspike.trainer.checkpoint import Folder, Progress, digest
+from memspike.trainer.training import Silence
+from random_models import Noise, random_model
 
 
 class Model(nn.Module):
@@ -105,3 +112,61 @@ def test_only_one_training_runs_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "new" / "deep" / ".lock").mkdir()
     with pytest.raises(FileRefused, match="is no folder that checkpoints can go to"), Folder(tmp_path / "new" / "deep", "key").alone():
         pass
+
+
+def test_a_stage_belongs_to_the_network_it_started_from(tmp_path: Path) -> None:
+    data, folder = Noise.of(24, 6), tmp_path / "run"
+    recipe = Recipe(epochs=1, convergence_epochs=1, finetune_epochs=1, batch_size=8)
+    training = Training(random_model(3, 2, in_place=False), data, recipe=recipe, folder=folder)
+    floating = training.floating()
+    counts = training.counts(floating)
+    assert digest(training.counts(floating)) == digest(counts)
+    other = training.control(floating)
+    for stage, again in (("convergence", lambda: training.counts(other)), ("control", lambda: training.control(counts))):
+        with pytest.raises(TrainingError, match=f"this stage, {stage}, started from another network"):
+            again()
+    hardening = Hardening(device(programming=law("wan2022")), epochs=1)
+    training.harden(counts, floating, hardening)
+    with pytest.raises(TrainingError, match=r"this stage, hardening-\w+, started from another network"):
+        training.harden(training.rounded(floating), floating, hardening)
+
+
+def test_older_checkpoints_do_not_say_what_they_started_from(tmp_path: Path) -> None:
+    model, optimizer = stepped(0)
+    Folder(tmp_path, "key").save("counts", model, optimizer, Progress("counts", 1), "abc")
+    metadata, arrays = read_tensors(tmp_path / "counts.safetensors")
+    about = json.loads(metadata["checkpoint"])
+    with pytest.raises(TrainingError, match="started from another network"):
+        Folder(tmp_path, "key").load("counts", model, start="other")
+    del about["start"]
+    write_tensors(tmp_path / "counts.safetensors", {"checkpoint": json.dumps(about)}, arrays)
+    assert Folder(tmp_path, "key").load("counts", model, start="other") == Progress("counts", 1)
+
+
+def test_an_interrupted_training_has_written_where_it_was(tmp_path: Path) -> None:
+    """Ctrl-C waits for the end of the step, and the training goes on to the same bits; a second one does not wait."""
+    data = Noise.of(40, 6)
+
+    class Impatient(Silence):
+        def __init__(self, at: int, times: int) -> None:
+            self.at, self.times, self.steps = at, times, 0
+
+        def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+            self.steps += 1
+            for _ in range(self.times * (self.steps == self.at)):
+                signal.raise_signal(signal.SIGINT)
+
+    def training(folder: Path | None, watcher: Silence) -> Training:
+        recipe = Recipe(epochs=2, convergence_epochs=0, finetune_epochs=0, batch_size=8)
+        return Training(random_model(3, 2, in_place=False), data, recipe=recipe, folder=folder, watcher=watcher)
+
+    whole = digest(training(None, Silence()).floating())
+    for at, times in ((3, 1), (5, 1), (10, 1), (3, 2)):
+        folder = tmp_path / f"{at}-{times}"
+        with pytest.raises(KeyboardInterrupt):
+            training(folder, Impatient(at, times)).floating()
+        assert (folder / "float.safetensors").exists() == (times == 1)
+        counting = Impatient(99, 0)
+        assert digest(training(folder, counting).floating()) == whole
+        assert counting.steps == (10 - at if times == 1 else 10)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,6 +1,7 @@
 """The command line: a thin layer over the Python verbs, with exit codes and errors for people."""
 
 import os
+import signal
 import sys
 
 from rich.markup import escape
@@ -26,20 +27,31 @@ for _name, _listing, _examples in (
 def _forget_output() -> None:
     """What is left in the buffer of stdout and cannot be written is not tried again."""
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where the shell closed it
+        sys.stdout.flush()
+
+
+def _terminated(number: int, frame: object) -> None:
+    """An end in which drafts of files are still cleared away; a scheduler's SIGTERM would be one without."""
+    sys.exit(128 + number)
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one clear message and an exit code, never in a traceback."""
     # Threads that wait by spinning make a shared machine several times slower; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         try:
             app(standalone_mode=True)
         finally:
-            sys.stdout.flush()
+            _flush()
     except MemspikeError as error:
         if speech.debug:
             raise

@@ -179,7 +179,7 @@ def simulate(
     fidelity: Annotated[
         FidelityName, typer.Option(help="ideal: the integers; spike: every timestep of every neuron; analog: cells, wires and neurons as they are.")
     ] = FidelityName.ideal,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N test images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only N test images, spread evenly over all of them.")] = None,
     save: Annotated[
         Path | None, typer.Option(help="File (.npz) for the arrays images, scores and labels, and for what the chip did (memspike estimate reads it).")
     ] = None,
@@ -226,9 +226,9 @@ def simulate(
         design = real.design(loaded, described, encoder.value, neuron.value if neuron else None)
         mapping = design.mapping(seed)
     dataset = datasets.load(data)
-    test = dataset.test
+    test = dataset.limited(num_test=limit).test
     _check_data(mapping.program, dataset, data)
-    images, labels = mapping.program.count_pixels(test.images[:limit]), test.labels[:limit]
+    images, labels = mapping.program.count_pixels(test.images), test.labels
     if real.chips is not None and design is not None:
         words = ["memspike", "simulate", str(program), "--data", data, "--fidelity", "analog", "--chip", chip, "--encoder", encoder.value]
         words += [*(["--limit", str(limit)] if limit else []), *(["--neuron", neuron.value] if neuron else []), *real.words()]
@@ -256,12 +256,20 @@ def simulate(
 
 
 def _check_data(program: "Program", found: "Dataset", data: str) -> None:
-    """Refuse test images of another shape than the program's, and more classes than it scores, with the words of the command line."""
+    """Refuse test images of another shape than the program's, and classes that are not those it scores, with the words of the command line."""
     shape, wanted = list(program.pixels.counts(found.test.images[:1], program.input_type.type).shape[1:]), list(program.input_type.shape)
     scores = program.types[program.output].shape[0]
     what = f"images of {shape} where the program takes {wanted}" if shape != wanted else f"{len(found.classes)} classes where the program scores {scores}"
-    if shape != wanted or len(found.classes) > scores:
-        trained = program.notes.get("data", {}).get("name")
+    about = program.notes.get("data", {})  # nothing in a program that was not trained here
+    known = tuple(about.get("classes", ()))  # older ones do not say
+    numbers = tuple(map(str, range(len(found.classes))))
+    # Classes without names are numbers in order; the same ones in another order are others.
+    is_other = bool(known) and known != found.classes and (set(known) == set(found.classes) or numbers not in (known, found.classes))
+    if is_other and len(found.classes) == scores and shape == wanted:
+        number = next(number for number, (one, other) in enumerate(zip(known, found.classes, strict=False)) if one != other)
+        what = f"{found.classes[number]!r} as class {number} where the program has {known[number]!r}"
+    if shape != wanted or len(found.classes) > scores or (about and len(found.classes) < scores) or is_other:
+        trained = about.get("name")
         trained = f" and was trained on {trained}" if trained else ""
         raise DataError(what + trained, where=f"--data {data}", cure="name the data that it was made for; --data is digits unless given")
 

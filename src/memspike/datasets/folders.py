@@ -1,5 +1,6 @@
 """Folders: which parquet files a folder holds, or its images, a folder for each class."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from memspike.errors import DataError
 from memspike.files import read_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+_SHARD = re.compile(r"-([0-9]{1,9})-of-([0-9]{1,9})(?![0-9])")  # one of so many files, as the hub names them
 CLUTTER = ("thumbs.db", "desktop.ini")  # what Windows leaves in a folder that somebody looked at
 
 
@@ -62,11 +64,32 @@ def parquet_files(path: Path) -> dict[str, list[Path]]:
 
 def _splits_in(folder: Path) -> dict[str, list[Path]]:
     """As on the hub, a split's name is followed by no letter: `train-0.parquet` and `train_a.parquet` are of train, `training.parquet` is not."""
-    found = {
-        name: sorted(file for pattern in (".parquet", "[!A-Za-z]*.parquet", "/[!.]*.parquet") for file in folder.glob(f"{name}{pattern}"))
-        for name in ("train", "test")
-    }
-    return {name: files for name, files in found.items() if files}
+    found: dict[str, list[Path]] = {}
+    for name in ("train", "test"):
+        beside = [file for pattern in (".parquet", "[!A-Za-z]*.parquet") for file in folder.glob(f"{name}{pattern}")]
+        shards, others = ([file for file in beside if bool(_SHARD.search(file.name)) == is_shard] for is_shard in (True, False))
+        layouts = [sorted(files) for files in (shards, others, folder.glob(f"{name}/[!.]*.parquet"))]
+        layouts = [files for files in layouts if files]
+        if len(layouts) > 1:
+            both = " and ".join(str(files[0].relative_to(folder)) for files in layouts)
+            raise DataError(f"holds its {name} split more than once: {both}", where=str(folder), cure="move one away, so that no image counts twice")
+        if layouts:
+            found[name] = layouts[0]
+            _check_shards(layouts[0])
+    return found
+
+
+def _check_shards(files: list[Path]) -> None:
+    """Files that say which of how many they are must all be there, once: a download may have been cut short."""
+    shards = [(int(said[1]), int(said[2])) for file in files if (said := _SHARD.search(file.name))]
+    for total in sorted({total for _, total in shards}):
+        there = sorted(number for number, of in shards if of == total)
+        if there != list(range(total)):
+            missing = sorted(set(range(total)) - set(there))
+            what = f"has {len(there)} of {total} files ...-of-{total:05d}: " + (f"number {missing[0]:05d} is missing" if missing else "some are there twice")
+            raise DataError(what, where=str(files[0].parent), cure="download them all, each once")
+    if len({total for _, total in shards}) > 1:
+        raise DataError("has files of two copies, which say different numbers of files", where=str(files[0].parent), cure="keep the files of one copy")
 
 
 def _visible(folder: Path) -> list[Path]:

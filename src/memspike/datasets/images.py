@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from memspike.datasets.split import Split, fits_int64
 from memspike.errors import DataError, first_line
@@ -21,7 +21,7 @@ def decode(data: Any, where: str) -> NDArray[np.uint8]:
         raise DataError(f"holds no image bytes but {type(data).__name__}", where=where)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
+            if image.mode.startswith(("I", "F")) or _is_deep(image):
                 raise DataError(f"is an image of mode {image.mode}, with more than 8 bits per pixel", where=where, cure="convert it to 8 bits")
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"holds {frames} images", where=where, cure="keep one of them in a file")
@@ -29,7 +29,8 @@ def decode(data: Any, where: str) -> NDArray[np.uint8]:
                 raise DataError("has transparent pixels, and nothing says what shines through", where=where, cure="put it on a background first")
             grey = image.mode in ("L", "1", "LA", "La")
             wanted = "L" if grey else "RGB"
-            pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
+            upright = image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+            pixels = np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
     except DataError:
         raise
     except Exception as error:  # whatever a decoder makes of damaged bytes
@@ -37,6 +38,14 @@ def decode(data: Any, where: str) -> NDArray[np.uint8]:
         why = first_line(error).partition(" <")[0] or type(error).__name__  # Pillow names the buffer in memory
         raise DataError(f"is no image that can be decoded: {why}", where=where, cure=known) from error
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has more bits than the mode that Pillow opens it with: it would cut them off."""
+    if not isinstance(image, ImageFile.ImageFile):
+        return False
+    said = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
+    return any(";16" in str(args) or (image.format == "PPM" and isinstance(args[-1], int) and args[-1] > 255) for args in said)
 
 
 def stacked(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:

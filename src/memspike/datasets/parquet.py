@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import logging
 import os
-import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,33 +20,35 @@ from memspike.files import read_arrays, read_bytes, write_arrays
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
-_CACHE_VERSION = 1  # a new number leaves behind every array that an older memspike decoded
+_CACHE_VERSION = 2  # a new number leaves behind every array that an older memspike decoded
 
 
 def from_parquet(path: Path, files: dict[str, list[Path]]) -> Dataset:
     """Decoded once; kept under the digest of the files' bytes, since decoding takes seconds and reading arrays does not."""
     needs_splits(files, str(path))
-    kept = _cache_folder() / f"{_files_digest(files)}.npz"
+    folder = _cache_folder()
+    kept = folder / f"{_files_digest(files)}.npz" if folder else None
     with contextlib.suppress(DataError, FileRefused, KeyError):  # missing or damaged: decode again
-        arrays = read_arrays(kept)
+        arrays = read_arrays(kept) if kept else {}
         train, test = (Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test"))
         data = Dataset(path.resolve().name, tuple(map(str, arrays["classes"].tolist())), train, test, str(path))
         if data.digest == str(arrays["digest"]):
             return data
     library = _library()
-    with tempfile.TemporaryDirectory() as folder, _quiet(library):
+    arrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))  # what the library stands on
+    with _quiet(library):
         try:
-            # One by one: together, a column that only one split lacks would be an error of the library's and not of ours.
-            tables = {
-                split: library.load_dataset("parquet", data_files=list(map(str, found)), split="train", cache_dir=folder) for split, found in files.items()
-            }
+            # Each file by itself: the library's own reader takes names for patterns, and `set[1]` would be `set1`.
+            tables = {split: library.Dataset(arrow.concat_tables([parquet.ParquetFile(file).read() for file in found])) for split, found in files.items()}
         except Exception as error:  # the library passes on the errors of all that it is built on
             said = first_line(error.__cause__ or error)
             raise DataError(f"cannot be read: {said}", where=str(path), cure="check that the parquet files are whole and alike") from error
         data = _from_tables(library, tables, path.resolve().name, str(path))
     arrays = {f"{name}_{what}": getattr(getattr(data, name), what) for name in ("train", "test") for what in ("images", "labels")}
     with contextlib.suppress(FileRefused, OSError):  # a cache that cannot be written only costs time
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        if folder is None or kept is None:
+            return data
+        folder.mkdir(parents=True, exist_ok=True)
         write_arrays(kept, arrays | {"classes": np.array(data.classes), "digest": np.array(data.digest)}, compressed=False)
     return data
 
@@ -137,5 +138,10 @@ def _files_digest(files: dict[str, list[Path]]) -> str:
     return digest.hexdigest()
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memspike"
+def _cache_folder() -> Path | None:
+    """Where decoded arrays are kept; None for who has no home. A relative XDG_CACHE_HOME does not count, as its specification says."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (named if named.is_absolute() else Path.home() / ".cache") / "memspike"
+    except RuntimeError:
+        return None

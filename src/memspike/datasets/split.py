@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from memspike.errors import DataError, expect, first_line
 from memspike.integer import Integers, frozen, whole
+from memspike.words import clean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,12 @@ class Dataset:
         classes: Any = self.classes
         if not isinstance(classes, tuple | list) or not all(isinstance(each, str) for each in cast(Sequence[Any], classes)):
             raise DataError(f"classes are {self.classes!r}; expected their names, in the order of the labels", where=self.name, cure="as ('cat', 'dog')")
+        names = tuple(clean(each) for each in cast(Sequence[str], classes))  # names of files are bytes, some of which are no text
+        twice = [each for number, each in enumerate(names) if names.index(each) < number]
+        if twice:
+            raise DataError(f"two classes are called {twice[0]!r}", where=self.name, cure="give each its own name")
+        for field_name, said in (("name", clean(self.name)), ("source", clean(self.source)), ("classes", names)):
+            object.__setattr__(self, field_name, said)
         for name, split in (("train", self.train), ("test", self.test)):
             expect(split, Split, DataError, "ms.datasets.Split(images, labels)")
             _check_split(split, len(self.classes), f"{self.name}, {name}")

@@ -105,14 +105,19 @@ def _relaxes(programming: Programming, targets: Floats) -> bool:
     return not programming.is_relative and bool((programming.std(targets, DAY) > programming.std(targets, 0.0)).any())
 
 
+def relaxes(device: Device) -> bool:
+    """Whether the error of its writes grows with time: that is of its law of programming, beside whatever drift it has."""
+    programming, targets = programming_of(device), np.array([device.g_min.value, device.g_max.value])
+    return programming is not None and _relaxes(programming, targets)
+
+
 def does_age(device: Device) -> bool:
     """Whether time changes what its cells conduct."""
-    programming, targets = programming_of(device), np.array([device.g_min.value, device.g_max.value])
-    return drift_of(device) is not None or (programming is not None and _relaxes(programming, targets))
+    return drift_of(device) is not None or relaxes(device)
 
 
 def read_noise(device: Device) -> float:
-    """Standard deviation of one cell's conductance from timestep to timestep [S]."""
+    """Standard deviation of one cell's conductance from timestep to timestep [S]; nothing cuts it off at zero (decision 7)."""
     return device.read_noise.value * device.g_max.value if device.read_noise else 0.0
 
 

@@ -211,7 +211,8 @@ def _cmo_hfox_relaxation(device: Device) -> Drift:
     1/f noise: a normal with standard deviation 0.02773 log10(g / uS) sqrt(ln((t + t_r) / 2 t_r)) uS, t_r = 1 us, none below 1 uS.
 
     Falcone et al., arXiv 2502.04524 (relaxation, measured at 50 uS), and Lombardo et al., DRC 2024 (noise), as aihwkit has them (inference/noise/reram.py,
-    ReRamCMONoiseModel). Earlier than 1 s the relaxation of 1 s is taken. aihwkit also cuts off what leaves g_min to g_max; here cells may leave it.
+    ReRamCMONoiseModel). At 0 s there is none yet; earlier than 1 s that of 1 s is taken. aihwkit also cuts off what leaves g_min to g_max; here cells may
+    leave it.
     """
 
     def change(g: Floats, targets: Floats, seconds: float, rng: Draws) -> Floats:

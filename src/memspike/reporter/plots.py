@@ -91,8 +91,10 @@ def boxes(groups: Mapping[str, Sequence[float]], *, title: str, line: tuple[floa
             "type": "box",
             "orientation": "h",
             "name": plain(label),
-            "x": [100 * value for value in values],
-            "y": [plain(label)] * len(values),
+            "x": [[100 * value for value in values]],
+            "y": [plain(label)],
+            # As the tables beside it have them; plotly's own quartiles of few values are others.
+            **{name: [100 * float(np.quantile(values, q))] for name, q in (("q1", 0.25), ("median", 0.5), ("q3", 0.75), ("lowerfence", 0), ("upperfence", 1))},
             "boxpoints": "all",
             "jitter": 0.7,
             "pointpos": 0,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from memspike.ensemble import ERROR_QUANTILES, QUANTILES, Ensemble, Study
-from memspike.physics.device import cautions
+from memspike.physics.device import cautions, relaxes
 from memspike.reporter import plots
 from memspike.reporter.items import Cell, Column, Figure, Headline, Item, Measure, Note, Section, Table
 from memspike.reporter.report import Report
@@ -21,7 +21,8 @@ _WORDS = {
 }
 _UNITS = ((365.25 * 86400, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _MOST_LAYERS = 12  # drawn one by one
-_LOSS = (Column("mean loss", "points"), Column("standard error", "points"), Column("std between chips", "points"))
+_ERROR = "standard error over chips"
+_LOSS = (Column("mean loss", "points"), Column(_ERROR, "points"), Column("std between chips", "points"))
 
 
 def report_chips(study: Study, within: float, run: Mapping[str, str] | None = None, *, title: str | None = None) -> Report:
@@ -34,6 +35,11 @@ def duration(seconds: float) -> str:
     """A time as people say it: `duration(86400)` is `1 d`."""
     value, unit = next(((seconds / size, unit) for size, unit in _UNITS if seconds >= size), (seconds, "s"))
     return f"{value:.3g} {unit}"
+
+
+def _said(study: Study, name: str) -> str:
+    """An imperfection for people; what time adds to the error of a write is part of that."""
+    return f"{_WORDS[name]}{' and relaxation' * (name == 'programming' and study.time > 0 and relaxes(study.chip.crossbar.device))}"
 
 
 def _std(ensemble: Ensemble) -> float | None:
@@ -70,7 +76,7 @@ def _accuracy(study: Study, within: float) -> Section:
         "wide",
     )
     found = study.imperfections
-    names = ", ".join(_WORDS[name] for name in found) or "none, every chip is perfect"
+    names = ", ".join(_said(study, name) for name in found) or "none, every chip is perfect"
     when = f"{duration(study.time)} after writing" if study.time else "right after writing"
     items: list[Item] = [Headline(measures), Note(f"Imperfections: {names}. Chips are read {when}. Chip n alone is what --seed n simulates.")]
     if study.is_alike and len(values) > 1:
@@ -83,7 +89,7 @@ def _causes(study: Study) -> Section:
     if together is None or not study.alone:
         return Section("causes", title, ())
     order = sorted(study.alone, key=lambda name: -study.alone[name].loss)
-    labels = ["all together", *(_WORDS[name] for name in order)]
+    labels = ["all together", *(_said(study, name) for name in order)]
     alone = [together, *(study.alone[name] for name in order)]
     series = [plots.Series("alone", [one.loss for one in alone], plots.DESIGN, errors=[one.error for one in alone])]
     rows: list[tuple[Cell, ...]] = [("all together", together.loss, _error(together), None, None)]
@@ -93,9 +99,9 @@ def _causes(study: Study) -> Section:
     for name in order:
         other = study.without.get(name)
         rest = (other.loss, _error(other)) if other is not None else (None, None)
-        rows.append((_WORDS[name], study.alone[name].loss, _error(study.alone[name]), *rest))
+        rows.append((_said(study, name), study.alone[name].loss, _error(study.alone[name]), *rest))
     columns = (
-        Column("imperfection"), Column("loss alone", "points"), Column("standard error", "points"), Column("loss of all but this one", "points"),
+        Column("imperfection"), Column("loss alone", "points"), Column(_ERROR, "points"), Column("loss of all but this one", "points"),
         Column("its standard error", "points"),
     )  # fmt: skip
     told = f"Mean over {_number(together)}, the first ones; whiskers are one standard error of it."
@@ -103,7 +109,8 @@ def _causes(study: Study) -> Section:
     plot = plots.bars(labels, series, "points", title="accuracy lost against the ideal program")
     for trace in plot["data"][1:]:
         trace["x"][0] = None  # all together has no rest
-    note = f"{told} A loss below zero is a gain, which small samples of images make."
+    one_image = f"One image is {100 / together.num_images:.2g} points, and a loss below zero a gain."
+    note = f"{told} It is that between chips; other images would give other losses. {one_image}"
     figure = Figure("tornado", "Accuracy lost to each imperfection", told, alt, plot, columns, tuple(rows), "wide")
     return Section("causes", title, (figure, Table("causes", "Accuracy lost to each imperfection", columns, tuple(rows), note)))
 

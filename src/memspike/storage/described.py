@@ -5,6 +5,7 @@ import json
 import tomllib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -43,6 +44,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
     if path.suffix == ".json":
         chip: Chip = load_saved(path, Chip)
         with _within(str(path)):
+            _check_texts(json.loads(json.dumps(asdict(chip))), ())
             check_laws(chip.crossbar.device)
         return chip
     if path.suffix != ".toml" and not path.exists():

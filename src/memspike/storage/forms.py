@@ -118,6 +118,9 @@ def load_saved(path: Path, kind: type[Any] | None = None) -> Any:
         check_kind(next(k for k, f in _FORMS.items() if f is form), kind, path)
         if parts.text("version") != VERSION:
             raise FileRefused(f"has file version {parts.text('version')[:20]}; this memspike reads version {VERSION}", cure="use a newer memspike")
+        strange = sorted(set(parts.texts) - {"memspike", "version", form.word}) if form.suffix == ".json" else []
+        if strange:
+            raise FileRefused(f"has an unknown entry {strange[0][:40]!r} beside {form.word!r}", cure="take it out")
         return form.together(parts)
 
 
@@ -148,7 +151,7 @@ def _read(path: Path) -> _Parts:
     if not data.lstrip().startswith(b"{"):
         return _Parts({}, {})
     tree = cast(dict[str, Any], json.loads(data))
-    return _Parts({name: value if name in ("memspike", "version") else json.dumps(value) for name, value in tree.items()}, {})
+    return _Parts({name: str(value) if name in ("memspike", "version") else json.dumps(value) for name, value in tree.items()}, {})
 
 
 @contextmanager
@@ -317,6 +320,10 @@ def _result_together(parts: _Parts) -> Result:
     scores = parts.array("scores")
     if scores.ndim != 2 or scores.dtype.kind not in "iu":
         raise FileRefused(f"scores are {scores.dtype} {list(scores.shape)}; expected integers [images, classes]")
+    if len(scores) != activity.num_images or not scores.shape[1]:
+        raise FileRefused(f"scores {list(scores.shape)} of {activity.num_images} images; expected a row for each, and a class")
+    if scores.dtype == np.uint64 and scores.max(initial=0) > np.iinfo(np.int64).max:
+        raise FileRefused(f"a score is {scores.max()}, more than int64 holds")
     return Result(
         scores,
         Activity(counts, activity.num_timesteps, activity.num_images),

@@ -42,8 +42,15 @@ def _strangers(value: Any, place: str) -> Iterator[tuple[str, str]]:
             yield from _strangers(inner, f"{place}.{number}")
     elif isinstance(value, float) and not math.isfinite(value):
         yield place, str(value)
+    elif isinstance(value, str) and not _is_text(value):
+        yield place, f"{value[:40]!r}, which is no text,"
     elif value is not None and not isinstance(value, str | int | float):
         yield place, an(type(value).__name__)
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be encoded; names of files that are no UTF-8 hold halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")

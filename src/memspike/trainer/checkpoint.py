@@ -1,20 +1,20 @@
 """Checkpoints of a training: written whole or not at all, never pickle, resumed by the same command only."""
 
+import hashlib
 import json
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memspike.errors import FileRefused, TrainingError
-from memspike.files import read_tensors, write_tensors
+from memspike.files import alone, read_tensors, write_tensors
 
 
 @dataclass(slots=True)
@@ -31,7 +31,8 @@ class Progress:
 class Folder:
     """The checkpoints of one training in one folder; with `path` None nothing is kept.
 
-    `key` says what is being trained (model, its first weights, data, bits, recipe, seed): a folder that belongs to another key is refused.
+    `key` says what is being trained (model, its first weights, data, bits, recipe, seed): a folder that belongs to another key is refused. So is the
+    checkpoint of a stage that started from another network; which one it is to start from is said by `start`, a digest, where the key does not tell.
     """
 
     def __init__(self, path: str | Path | None, key: str) -> None:
@@ -45,13 +46,12 @@ class Folder:
             yield
             return
         self._make()
-        try:
-            lock = FileLock(self.path / ".lock").acquire(blocking=False)
-        except Timeout as error:
-            raise TrainingError("another training runs in this folder", where=str(self.path), cure="wait for it, or use another folder") from error
-        except OSError as error:
-            raise _refused(self.path, error) from error
-        with lock:
+        busy = TrainingError("another training runs in this folder", where=str(self.path), cure="wait for it, or use another folder")
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(alone(self.path, busy))
+            except OSError as error:
+                raise _refused(self.path, error) from error
             yield
 
     def _make(self) -> None:
@@ -61,7 +61,7 @@ class Folder:
         except OSError as error:
             raise _refused(self.path, error) from error
 
-    def save(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Progress) -> None:
+    def save(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Progress, start: str = "") -> None:
         """Write `<name>.safetensors`: all state of module and optimizer, and where the training stands. Raises FileRefused when it cannot be written."""
         if self.path is None:
             return
@@ -70,11 +70,11 @@ class Folder:
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         about = {"key": self.key, "stage": progress.stage, "epoch": progress.epoch, "step": progress.step}
-        about |= {"loss_sum": progress.loss_sum, "curves": progress.curves}
+        about |= {"loss_sum": progress.loss_sum, "curves": progress.curves, "start": start}
         self._make()
         write_tensors(self.path / f"{name}.safetensors", {"checkpoint": json.dumps(about)}, {key: _array(value) for key, value in tensors.items()})
 
-    def load(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Progress | None:
+    def load(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer | None = None, start: str = "") -> Progress | None:
         """Fill module and optimizer from `<name>.safetensors`; None if there is none.
 
         Raises TrainingError when the folder belongs to another training, FileRefused when the file is damaged.
@@ -92,11 +92,22 @@ class Folder:
             what = "the checkpoint belongs to another training (model, its first weights, data, bits, recipe or seed differ, or one is compiled)"
             cure = "to go on, make the model from the same weights (torch.manual_seed before it); else use another folder, or delete this one"
             raise TrainingError(what, where=str(path), cure=cure)
+        if about.get("start", start) != start:  # older checkpoints do not say
+            cure = "use a folder for each network that you start from, or delete this file"
+            raise TrainingError(f"this stage, {name}, started from another network", where=str(path), cure=cure)
         tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
         module.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")})
         if optimizer is not None:
             _load_optimizer(optimizer, {key: value for key, value in tensors.items() if key.startswith("optimizer.")})
         return Progress(about["stage"], about["epoch"], about["step"], about["loss_sum"], about["curves"])
+
+
+def digest(*modules: nn.Module) -> str:
+    """SHA-256 of all their state."""
+    found = hashlib.sha256()
+    for name, value in (item for module in modules for item in sorted(module.state_dict().items())):
+        found.update(f"{name} {tuple(value.shape)} ".encode() + np.ascontiguousarray(_array(value)).tobytes())
+    return found.hexdigest()
 
 
 def _refused(path: Path, error: OSError) -> FileRefused:

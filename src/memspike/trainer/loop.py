@@ -1,8 +1,11 @@
 """The training loop: epochs over whole batches, resumable at any step, the same seed giving the same network."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -36,7 +39,8 @@ class Pull:
 class Stage:
     """One leg of a training: `epochs` of the `optimizer`, whose rate warms up to `learning_rate` and falls to zero along a cosine.
 
-    `pull` draws signals into their range; `teacher` scores are followed with weight `distillation` (0..1).
+    `pull` draws signals into their range; `teacher` scores are followed with weight `distillation` (0..1). `start` is a digest of what it starts from,
+    where that is not the model as it was given.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Stage:
     distillation: float = 0.0
     temperature: float = 4.0
     optimizer: Optimizer = "adamw"
+    start: str = ""
 
 
 class Watcher(Protocol):
@@ -113,19 +118,44 @@ def fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Prog
     the step cannot be `compiled`, or while another training runs in the folder; FileRefused when checkpoints cannot be written.
     """
     _check(net, stage, batches)
-    reached = folder.load(stage.name, net)
+    reached = folder.load(stage.name, net, start=stage.start)
     if reached is not None and reached.epoch >= stage.epochs:
         _go_on(progress, stage, reached)  # nothing is written: many may read a finished stage at once
         return
-    with own_precision(batches.train_images.device), folder.alone():
-        _fit(net, stage, batches, folder, progress, watcher, compiled)
+    with own_precision(batches.train_images.device), folder.alone(), _patient(folder.path is not None) as is_interrupted:
+        _fit(net, stage, batches, folder, progress, watcher, compiled, is_interrupted)
 
 
-def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, compiled: bool) -> None:
+@contextmanager
+def _patient(is_kept: bool) -> Generator[Callable[[], bool]]:
+    """While it is open Ctrl-C waits for the end of a step, where a checkpoint can be written, and whoever trains asks whether there was one; a second one
+    does not wait. Where no checkpoint is kept, or somebody else minds signals, Ctrl-C is what it was."""
+    before, asked = signal.getsignal(signal.SIGINT), list[int]()
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if not is_kept or before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
+def _fit(
+    net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Progress, watcher: Watcher, compiled: bool, is_interrupted: Callable[[], bool]
+) -> None:
     device = batches.train_images.device
     is_recorded = device.type == "cuda" and not compiled and is_recordable(net) and stage.optimizer == "adamw"
     optimizer = _optimizer(net, stage, is_recorded)
-    _go_on(progress, stage, folder.load(stage.name, net, optimizer) or Progress(curves=progress.curves))
+    _go_on(progress, stage, folder.load(stage.name, net, optimizer, stage.start) or Progress(curves=progress.curves))
     saved = time.monotonic()
     rate = _rate(stage, stage.epochs * batches.num_steps)
     take = _step(net, stage, optimizer, compiled)
@@ -145,9 +175,11 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
             progress.loss_sum += value
             progress.step = step + 1
             watcher.step(stage.name, progress.epoch + 1, stage.epochs, progress.step, batches.num_steps, progress.loss_sum / progress.step)
-            if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-                folder.save(stage.name, net, optimizer, progress)
+            if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS or is_interrupted():
+                folder.save(stage.name, net, optimizer, progress, stage.start)
                 saved = time.monotonic()
+            if is_interrupted():
+                raise KeyboardInterrupt
         if progress.epoch + 1 == stage.epochs:
             settle(net, stage, batches)
         with torch.random.fork_rng(devices=[]):  # a net with noise draws while it is evaluated
@@ -155,13 +187,14 @@ def _fit(net: Net, stage: Stage, batches: Batches, folder: Folder, progress: Pro
             accuracy = evaluate(net, batches.test_images, batches.test_labels)
         loss_mean = progress.loss_sum / batches.num_steps
         about = {"stage": stage.name, "epoch": progress.epoch + 1, "loss": loss_mean, "accuracy": accuracy, "precision": net.precision}
+        about |= {} if device.type == "cuda" else {"threads": torch.get_num_threads()}
         progress.curves.append(about)
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
-        folder.save(stage.name, net, optimizer, progress)
+        folder.save(stage.name, net, optimizer, progress, stage.start)
         saved = time.monotonic()
         watcher.epoch(stage.name, progress.epoch, stage.epochs, loss_mean, accuracy)
     if stage.epochs == 0:
-        folder.save(stage.name, net, None, progress)
+        folder.save(stage.name, net, None, progress, stage.start)
 
 
 @torch.no_grad()

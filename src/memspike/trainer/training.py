@@ -19,7 +19,7 @@ from memspike.pixels import PixelCode
 from memspike.trainer import origin, signals, weights
 from memspike.trainer.baselines import direct, dynamic_fixed_point, rounded
 from memspike.trainer.bits import Bits
-from memspike.trainer.checkpoint import Folder, Progress
+from memspike.trainer.checkpoint import Folder, Progress, digest
 from memspike.trainer.data import Data, check_data
 from memspike.trainer.freeze import freeze
 from memspike.trainer.loop import Batches, Pull, Stage, Watcher, evaluate, fit, predict
@@ -120,7 +120,7 @@ class Training:
         _of_training(net)
         student, recipe = copy.deepcopy(net), self.recipe
         epochs = recipe.finetune_epochs + (recipe.convergence_epochs if recipe.regularizer != "none" else 0)
-        self._fit(student, Stage("control", epochs, recipe.finetune_learning_rate, weight_decay=0.0))
+        self._fit(student, Stage("control", epochs, recipe.finetune_learning_rate, weight_decay=0.0, start=digest(net)))
         self.notes["accuracy_fp32_control"] = evaluate(student, self.batches.test_images, self.batches.test_labels)
         return student
 
@@ -128,7 +128,7 @@ class Training:
         """The network in counts: Neuron Convergence, Weight Clustering, then fine-tuning, as the recipe says."""
         _of_training(net)
         recipe = self.recipe
-        teacher = net.teacher()
+        teacher, start = net.teacher(), digest(net)
         images = self._calibration_images()
         student = copy.deepcopy(net)
         before = signals.observe(student, images)
@@ -138,7 +138,7 @@ class Training:
         student.set_bits(Bits(None, None))
         if recipe.regularizer != "none" and limits:
             pull = Pull(recipe.regularizer, recipe.convergence, limits)
-            convergence = Stage("convergence", recipe.convergence_epochs, recipe.convergence_learning_rate, pull=pull)
+            convergence = Stage("convergence", recipe.convergence_epochs, recipe.convergence_learning_rate, pull=pull, start=start)
             self._fit(student, convergence)
             after = signals.observe(student, images)
             self.notes["signals"] = signals.histograms(before, after, limits)
@@ -151,7 +151,8 @@ class Training:
         weights.set_scales(student, clustering=recipe.weight_clustering)
         for parameter in (*student.log_steps.values(), *student.log_scales.values()):
             parameter.requires_grad_(recipe.learned_steps)
-        counts = Stage("counts", recipe.finetune_epochs, recipe.finetune_learning_rate, weight_decay=0.0, teacher=teacher, distillation=recipe.distillation)
+        rate, followed = recipe.finetune_learning_rate, recipe.distillation
+        counts = Stage("counts", recipe.finetune_epochs, rate, weight_decay=0.0, teacher=teacher, distillation=followed, start=start)
         self._fit(student, counts)
         self.notes["weights"] = weights.histograms(student)
         self.notes["accuracy_training_forward"] = evaluate(student, self.batches.test_images, self.batches.test_labels)
@@ -168,7 +169,8 @@ class Training:
         before = self._accuracy(student)
         teacher = floating.teacher()
         name = f"hardening-{hashlib.sha256(repr(hardening).encode()).hexdigest()[:8]}"
-        stage = Stage(name, hardening.epochs, hardening.learning_rate, weight_decay=0.0, teacher=teacher, distillation=self.recipe.distillation)
+        rate, followed, start = hardening.learning_rate, self.recipe.distillation, digest(net, floating)
+        stage = Stage(name, hardening.epochs, rate, weight_decay=0.0, teacher=teacher, distillation=followed, start=start)
         self._fit(student, stage)
         about = {"device": hardening.device.name, "time_s": hardening.time, "epochs": hardening.epochs, "learning_rate": hardening.learning_rate}
         self.notes["hardening"] = {**about, "accuracy_before": before, "accuracy_after": self._accuracy(student)}
@@ -207,7 +209,8 @@ class Training:
         return self._baselines(self.net, self._calibration_images()[:8], self.name)
 
     def all_notes(self) -> dict[str, Any]:
-        about = {"name": self.data.name, "source": self.data.source, "digest": self.data.digest}
+        about: dict[str, Any] = {"name": self.data.name, "source": self.data.source, "digest": self.data.digest}
+        about |= {"classes": list(named)} if (named := getattr(self.data, "classes", None)) else {}
         about |= {"num_train": len(self.data.train.labels), "num_test": len(self.data.test.labels)}
         bits: dict[str, Any] = {
             "activation": self.bits.activation,
@@ -229,6 +232,9 @@ class Training:
         # Of the epochs there were, whoever loads them now; older checkpoints do not say.
         precisions = [str(epoch.get("precision", self.net.precision)) for epoch in self.progress.curves]
         own["precision"] = " and ".join(dict.fromkeys(precisions or [self.net.precision]))
+        # On another number of threads sums are rounded in another order, and the network is another one.
+        if threads := list(dict.fromkeys(str(epoch["threads"]) for epoch in self.progress.curves if "threads" in epoch)):
+            own["threads"] = " and ".join(threads)
         return {**own, "conversion": list(self.net.conversion), "pretrained": self.pretrained, "torch": torch.__version__, **self.notes}
 
     def _fit(self, net: Net, stage: Stage) -> None:
