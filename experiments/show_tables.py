@@ -110,7 +110,7 @@ def draw(network: str) -> Path | None:
     found = {label: _points(members) for label, members in rows.items()}
     if len(found["default recipe"]) < 2:
         return None
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.8), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.2, 5.4), layout="constrained")
     for number, (_, _, label, colour) in enumerate(LINES):
         if points := found[label]:
             bits, means = list(points), [statistics.mean(values) for values in points.values()]
