@@ -199,6 +199,7 @@ def test_a_log_beside_the_parquet_files_is_no_part_of_them(tmp_path: Path) -> No
     (tmp_path / "mine" / "test" / "._0000.parquet").touch()  # what macOS leaves on other file systems
     data = datasets.load(tmp_path / "mine")
     assert (len(data.train), len(data.test)) == (8, 4)
+    assert len(np.unique(data.train.images, axis=0)) == 8, "each file once"
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path) -> None:

@@ -148,8 +148,12 @@ def test_an_interrupted_training_has_written_where_it_was(tmp_path: Path) -> Non
     data = Noise.of(40, 6)
 
     class Impatient(Silence):
-        def __init__(self, at: int, times: int) -> None:
-            self.at, self.times, self.steps = at, times, 0
+        def __init__(self, at: int, times: int, epoch: int = 0) -> None:
+            self.at, self.times, self.steps, self.ends = at, times, 0, epoch
+
+        def epoch(self, stage: str, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+            if epoch == self.ends:
+                signal.raise_signal(signal.SIGINT)
 
         def step(self, stage: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
             self.steps += 1
@@ -170,3 +174,7 @@ def test_an_interrupted_training_has_written_where_it_was(tmp_path: Path) -> Non
         assert digest(training(folder, counting).floating()) == whole
         assert counting.steps == (10 - at if times == 1 else 10)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "last", Impatient(99, 0, epoch=2)).floating()
+    counting = Impatient(99, 0)
+    assert digest(training(tmp_path / "last", counting).floating()) == whole and counting.steps == 0, "an interruption after the last step is one"
