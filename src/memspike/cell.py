@@ -13,7 +13,7 @@ _EVEN = 1e-9  # of a step: less is the rounding of a table, and no imperfection
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A law of nature by its name in `physics.device`, and the numbers that it takes from the device."""
+    """A law of nature by its name in `physics.laws`, and the numbers that it takes from the device."""
 
     model: str
     parameters: dict[str, Quantity] = field(default_factory=dict[str, Quantity])

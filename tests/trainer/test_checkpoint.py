@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,15 @@ def test_older_checkpoints_do_not_say_what_they_started_from(tmp_path: Path) -> 
     assert Folder(tmp_path, "key").load("counts", model, start="other") == Progress("counts", 1)
 
 
+@pytest.fixture
+def minds_interruptions() -> Iterator[None]:
+    """As in a shell; what runs in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("minds_interruptions")
 def test_an_interrupted_training_has_written_where_it_was(tmp_path: Path) -> None:
     """Ctrl-C waits for the end of the step, and the training goes on to the same bits; a second one does not wait."""
     data = Noise.of(40, 6)
