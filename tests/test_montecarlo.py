@@ -479,3 +479,12 @@ def test_a_table_of_numbers_that_no_chip_gives_is_refused(row, tmp_path):
     table.write_text(table.read_text().splitlines()[0] + f"\n{row}\n")
     with pytest.raises(FileRefused, match="whole, chip 0 holds numbers that no chip gives"):
         Lab(DESIGN, IMAGES, LABELS, folder=tmp_path)
+
+
+def test_what_time_adds_to_the_error_of_a_write_is_named():
+    """Cells of wan2022 relax by their law of programming: the bar of that is not the writing's alone, unless they are read at once."""
+    for time, named in ((3600.0, "programming noise and relaxation"), (0.0, "programming noise")):
+        design = Design(small_network(), chip(programming=law("wan2022"), read_noise=number(0.02)), time=time)
+        page = report_chips(study(Lab(design, IMAGES, LABELS), range(2), detail=range(1), times=()), 0.5)
+        assert f'"{named}"' in page.to_json()
+        assert f"Imperfections: {named}, read noise." in page.to_json()
