@@ -45,10 +45,10 @@ def from_parquet(path: Path, files: dict[str, list[Path]]) -> Dataset:
             raise DataError(f"cannot be read: {said}", where=str(path), cure="check that the parquet files are whole and alike") from error
         data = _from_tables(library, tables, path.resolve().name, str(path))
     arrays = {f"{name}_{what}": getattr(getattr(data, name), what) for name in ("train", "test") for what in ("images", "labels")}
+    if kept is None:
+        return data
     with contextlib.suppress(FileRefused, OSError):  # a cache that cannot be written only costs time
-        if folder is None or kept is None:
-            return data
-        folder.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(kept, arrays | {"classes": np.array(data.classes), "digest": np.array(data.digest)}, compressed=False)
     return data
 
