@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspike.trainer import compiled
+from memspike.trainer import compiled, signals
 from memspike.trainer.bits import Bits
+from memspike.trainer.loop import Pull, pulled
 from memspike.trainer.models import MODELS
+from memspike.trainer.net import Net
+from memspike.trainer.trace import trace
 from random_models import counted, pixels
 
 seeds = st.integers(0, 2**32 - 1)
@@ -29,6 +32,17 @@ def test_gradients_pass_inside_the_range_alone(seed: int, low: int, bits: int) -
     gradients = numbers(seed + 1, len(values), dtype=torch.float32)
     wanted = torch.ops.aten.hardtanh_backward(gradients, values, *edges.tolist())
     assert torch.equal(compiled.within(gradients, values, *edges.tolist()), wanted)
+
+
+@settings(max_examples=40)
+@given(seed=seeds, bound=st.floats(1e-3, 1e3), inside=st.floats(0, 2), beyond=st.floats(0, 2))
+def test_slopes_change_at_zero_and_at_the_bound_alone(seed: int, bound: float, inside: float, beyond: float) -> None:
+    edges = torch.tensor([0.0, bound, -bound])
+    near = torch.stack([edges, torch.nextafter(edges, edges - 1), torch.nextafter(edges, edges + 1)]).flatten()
+    values = torch.cat([near[near.abs() != near.abs()[near != 0].min()], numbers(seed, 50, dtype=torch.float32) * bound])  # but for the least number there is
+    size = values.abs()
+    wanted = values.sign() * torch.where(size > torch.tensor(bound), beyond, inside)
+    torch.testing.assert_close(compiled.slope(values, bound, inside, beyond), wanted, rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=40)
@@ -88,3 +102,25 @@ def test_a_compiler_sees_the_whole_step(name: str) -> None:
     net = counted(MODELS[name](), Bits(4, 4), x).to(memory_format=torch.channels_last).train()
     torch.compile(net, backend="aot_eager", fullgraph=True)(x).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("regularizer", signals.REGULARIZERS)
+def test_a_compiler_sees_scores_and_their_regulariser_in_one_piece(regularizer: str) -> None:
+    x, (net, other) = pixels(np.random.default_rng(0), 8, (1, 8, 8)), (net_in_floating_point() for _ in range(2))
+    bounds = {name: float(signal.abs().quantile(0.7)) for name, signal in signals.observe(net, x).items()}
+    pull = Pull(regularizer, 0.3, bounds)
+    found = torch.compile(pulled(net, pull), backend="aot_eager", fullgraph=True)(x)
+    wanted = pulled(other, pull)(x)
+    for (scores, drawn), each in ((found, net), (wanted, other)):
+        assert drawn is not None
+        (scores.square().mean() + drawn).backward()
+        assert all(parameter.grad is not None for parameter in each.parameters())
+    torch.testing.assert_close(found, wanted)
+    for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def net_in_floating_point() -> Net:
+    torch.manual_seed(0)
+    model = MODELS["digits_net"]()
+    return Net(model, trace(model, (1, 8, 8))).train()

@@ -15,7 +15,7 @@ from memspike.errors import TrainingError
 from memspike.trainer import loop
 from memspike.trainer.bits import Bits
 from memspike.trainer.checkpoint import Folder, Progress
-from memspike.trainer.loop import Batches, Pull, Stage, _loss, _parameter_groups, _rate, _shifted, evaluate, fit, predict
+from memspike.trainer.loop import Batches, Pull, Stage, _loss, _parameter_groups, _rate, _shifted, evaluate, fit, predict, pulled
 from memspike.trainer.net import Net
 from memspike.trainer.signals import convergence
 from memspike.trainer.trace import trace
@@ -140,15 +140,16 @@ def test_the_loss_is_cross_entropy_distillation_and_convergence() -> None:
     x, y = drawn.train_images, drawn.train_labels
     scores, taught = net(x), teacher(x)
     plain = F.cross_entropy(scores, y)
-    torch.testing.assert_close(_loss(net, Stage("a", 1, 1e-3), x, y), plain)
+    torch.testing.assert_close(_loss(pulled(net, None), Stage("a", 1, 1e-3), x, y), plain)
     p, q = F.softmax(taught / 4, 1), F.softmax(scores / 4, 1)
     divergence = (p * (p / q).log()).sum(1).mean()
-    found = _loss(net, Stage("a", 1, 1e-3, teacher=teacher, distillation=0.25), x, y)
+    found = _loss(pulled(net, None), Stage("a", 1, 1e-3, teacher=teacher, distillation=0.25), x, y)
     torch.testing.assert_close(found, 0.75 * plain + 0.25 * 16 * divergence)
     kept: dict[str, torch.Tensor] = {}
     net(x, keep=kept)
     bounds = dict.fromkeys(kept, 0.7)
-    torch.testing.assert_close(_loss(net, Stage("a", 1, 1e-3, pull=Pull("neuron_convergence", 3.0, bounds)), x, y), plain + 3 * convergence(kept, bounds))
+    found = _loss(pulled(net, Pull("neuron_convergence", 3.0, bounds)), Stage("a", 1, 1e-3), x, y)
+    torch.testing.assert_close(found, plain + 3 * convergence(kept, bounds))
 
 
 # -- the loop

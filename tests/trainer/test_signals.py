@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from memspike.integer import IntType
@@ -42,6 +44,30 @@ def test_the_pull_is_alpha_inside_and_one_more_outside() -> None:
     signals.convergence({"a": signal}, {"a": 2.0}).backward()
     assert signal.grad is not None
     torch.testing.assert_close(signal.grad, torch.tensor([0.1, -0.1, 1.1, -1.1]) / (2.0 * 4))
+
+
+PLAIN = {
+    "neuron_convergence": lambda size, alpha: alpha * size + torch.relu(size - 1),
+    "l1": lambda size, alpha: alpha * size,
+    "truncated_l1": lambda size, alpha: alpha * size.clamp(max=1),
+}
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1), name=st.sampled_from(list(PLAIN)), bound=st.floats(1e-3, 1e3), alpha=st.floats(0, 2), layout=st.booleans(),
+    narrow=st.booleans(),
+)  # fmt: skip
+def test_a_pull_is_the_plain_formula_and_so_is_its_gradient(seed: int, name: str, bound: float, alpha: float, layout: bool, narrow: bool) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = torch.from_numpy(rng.normal(size=(3, 4, 5, 2)).astype(np.float32) * bound) * torch.from_numpy(rng.integers(0, 2, (3, 4, 5, 2)))
+    drawn = drawn.to(torch.bfloat16 if narrow else torch.float32, memory_format=torch.channels_last if layout else torch.contiguous_format)
+    ours, theirs = drawn.clone().requires_grad_(), drawn.clone().requires_grad_()
+    found = 3 * signals.REGULARIZERS[name]({"a": ours}, {"a": bound}, alpha)
+    wanted = 3 * PLAIN[name](theirs.float().abs() / bound, alpha).mean()
+    torch.testing.assert_close(found, wanted, rtol=1e-2 if narrow else 1e-5, atol=1e-2 if narrow else 1e-6)
+    gradients = [torch.autograd.grad(value, signal)[0] for value, signal in ((found, ours), (wanted, theirs))]
+    torch.testing.assert_close(*gradients, rtol=2e-2 if narrow else 1e-5, atol=1e-9)
 
 
 def test_bounds_are_the_largest_counts() -> None:

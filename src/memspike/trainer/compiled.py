@@ -16,6 +16,11 @@ def within(gradient: Tensor, value: Tensor, low: float, high: float) -> Tensor:
     return gradient * ((value - low) * _HUGE).clamp(0, 1) * ((high - value) * _HUGE).clamp(0, 1)
 
 
+def slope(value: Tensor, bound: float, inside: float, beyond: float) -> Tensor:
+    """The slope at `value` of what rises by `inside` up to the bound and by `beyond` from there on, both ways: `sign` and comparisons are booleans too."""
+    return (value * _HUGE).clamp(-1, 1) * (inside + (beyond - inside) * ((value.abs() - bound) * _HUGE).clamp(0, 1))
+
+
 def normalized(norm: Any, acc: Tensor, unit: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Batch norm of `acc * unit` while training, with this weight and bias per channel; `norm` gives the rest, and its running statistics follow.
 

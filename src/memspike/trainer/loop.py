@@ -23,7 +23,8 @@ from memspike.trainer.signals import REGULARIZERS
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_OF_STATISTICS = 100  # batches over which a batch norm's statistics are taken at the end of a stage
-Forward = Callable[..., Tensor]  # a Net, or what a compiler made of it
+Forward = Callable[[Tensor], Tensor]  # a Net, or what a compiler made of it
+Pulled = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # the same with what a regulariser adds to the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +229,14 @@ def _go_on(progress: Progress, stage: Stage, reached: Progress) -> None:
 def _step(net: Net, stage: Stage, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
     if compiled:  # torch compiles one piece of code eight times, and runs it eagerly from then on: every stage has its own eight
         torch.compiler.reset()
-    forward: Forward = torch.compile(net) if compiled else net
+    forward = pulled(net, stage.pull)
+    if compiled:
+        forward = torch.compile(forward)
     if compiled and stage.teacher is not None:
         stage = replace(stage, teacher=torch.compile(stage.teacher))
 
     def step(images: Tensor, labels: Tensor) -> Tensor:
-        loss = _compiled_loss(forward, stage, images, labels) if compiled else _loss(net, stage, images, labels)
+        loss = (_compiled_loss if compiled else _loss)(forward, stage, images, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -284,21 +287,31 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def _loss(net: Forward, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
-    signals: dict[str, Tensor] | None = {} if stage.pull else None
-    scores = net(images, keep=signals)
+def pulled(net: Net, pull: Pull | None) -> Pulled:
+    """Scores of images and the regulariser of their signals: in one piece, so that a compiler takes both in the same passes."""
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if pull is None:
+            return net(images), None
+        signals: dict[str, Tensor] = {}
+        scores = net(images, keep=signals)
+        return scores, pull.weight * REGULARIZERS[pull.regularizer](signals, pull.bounds) if signals else None
+
+    return forward
+
+
+def _loss(forward: Pulled, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
+    scores, pull = forward(images)
     loss = F.cross_entropy(scores, labels)
     if stage.teacher is not None and stage.distillation:
         with torch.no_grad():
             taught = F.log_softmax(stage.teacher(images) / stage.temperature, dim=1)
         followed = F.log_softmax(scores / stage.temperature, dim=1)
         loss = (1 - stage.distillation) * loss + stage.distillation * stage.temperature**2 * F.kl_div(followed, taught, reduction="batchmean", log_target=True)
-    if stage.pull and signals:
-        loss = loss + stage.pull.weight * REGULARIZERS[stage.pull.regularizer](signals, stage.pull.bounds)
-    return loss
+    return loss if pull is None else loss + pull
 
 
-def _compiled_loss(forward: Forward, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
+def _compiled_loss(forward: Pulled, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
     """The loss, where the first call compiles. Raises TrainingError when the compiler cannot."""
     from torch._dynamo.exc import TorchDynamoException  # takes a second to load
 

@@ -159,10 +159,11 @@ class Net(nn.Module):
             drop = F.dropout2d if layer.whole_channels else F.dropout
             return drop(inputs[0], layer.probability, self.training and self.bits.activation is None)
         total = sum(inputs[1:], start=inputs[0])
+        signal = F.relu(total) if layer.relu and (keep is not None or self.bits.activation is None) else total
         if keep is not None:
-            keep[layer.name] = (F.relu(total) if layer.relu else total) * self.step(layer.name)
+            keep[layer.name] = signal if self.bits.activation is None else signal * self.step(layer.name)
         if self.bits.activation is None:
-            return F.relu(total) if layer.relu else total
+            return signal
         type = self.types[layer.name]
         return between.clipped(total, type.min, type.max)
 
@@ -175,12 +176,11 @@ class Net(nn.Module):
         acc = self.accumulate(layer, x)
         if counts and keep is None:
             return between.floored(self._potential(layer, acc, self.step(layer.name), pool, half=0.5), *_range(self.types[layer.name]))
-        signal = self._potential(layer, acc, 1.0, pool)
+        potential = self._potential(layer, acc, 1.0, pool)
+        signal = F.relu(potential) if layer.relu else potential
         if keep is not None and layer is not self.scores:
-            keep[layer.name] = F.relu(signal) if layer.relu else signal
-        if not counts:
-            return F.relu(signal) if layer.relu else signal
-        return between.rounded(signal / self.step(layer.name), *_range(self.types[layer.name]))
+            keep[layer.name] = signal
+        return between.rounded(potential / self.step(layer.name), *_range(self.types[layer.name])) if counts else signal
 
     def _count(self, layer: Layer, x: Tensor, pool: Layer | None) -> Tensor:
         """The counts as the compiled program has them: sums exact, thresholds in double precision."""

@@ -1,13 +1,15 @@
 """Neuron Convergence (after Liu 2018): a regulariser that pulls signals into the range that M bits count, and the steps to start from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from memspike.integer import IntType
+from memspike.trainer import compiled
 from memspike.trainer.cuda import own_precision
 from memspike.trainer.net import Net
 
@@ -20,22 +22,52 @@ def convergence(signals: dict[str, Tensor], bounds: dict[str, float], alpha: flo
     `bounds` give, by layer, the real value of the largest count. In units of the bound and as an average, one factor serves layers of any size;
     the paper's own is a plain sum over signals.
     """
-    return _averaged(lambda size: alpha * size + torch.relu(size - 1), signals, bounds)
+    return _averaged(signals, bounds, alpha, 1 + alpha)
 
 
 def l1(signals: dict[str, Tensor], bounds: dict[str, float], alpha: float = 0.1) -> Tensor:
     """`r(o) = alpha |o|`, in units of the bound: small signals, wherever the range ends."""
-    return _averaged(lambda size: alpha * size, signals, bounds)
+    return _averaged(signals, bounds, alpha, alpha)
 
 
 def truncated_l1(signals: dict[str, Tensor], bounds: dict[str, float], alpha: float = 0.1) -> Tensor:
     """`r(o) = alpha min(|o|, bound)`, in units of the bound: few signals, and no pull on those beyond the range."""
-    return _averaged(lambda size: alpha * size.clamp(max=1), signals, bounds)
+    return _averaged(signals, bounds, alpha, 0.0)
 
 
-def _averaged(pull: Callable[[Tensor], Tensor], signals: dict[str, Tensor], bounds: dict[str, float]) -> Tensor:
-    means = [pull(signal.abs() / bounds[name]).mean(dtype=torch.float32) for name, signal in signals.items()]
+def _averaged(signals: dict[str, Tensor], bounds: dict[str, float], inside: float, beyond: float) -> Tensor:
+    """Every layer's mean pull, with these slopes inside the bound and beyond it, summed."""
+    means: list[Tensor] = [_MeanPull.apply(signal, bounds[name], inside, beyond) for name, signal in signals.items()]  # pyright: ignore[reportAssignmentType]
     return torch.stack(means).sum()
+
+
+class _MeanPull(torch.autograd.Function):
+    """The mean over a signal of what rises by `inside` up to the bound and by `beyond` from there on, both ways, in units of the bound.
+
+    The signals of a batch are many, and each pass over them takes as long as a layer: autograd of the same formula takes twice as many, and keeps masks,
+    which a compiler is slow with (decision 18). The way back needs the signal alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, bound: float, inside: float, beyond: float) -> Tensor:
+        ctx.save_for_backward(signal)
+        ctx.slopes = bound, inside, beyond
+        size = signal.abs()
+        total = inside * size.sum(dtype=torch.float32)
+        if beyond != inside:
+            total = total + (beyond - inside) * size.sub_(bound).clamp_(min=0).sum(dtype=torch.float32)
+        return total / (bound * signal.numel())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (signal,), (bound, inside, beyond) = ctx.saved_tensors, ctx.slopes
+        scale = gradients[0] / (bound * signal.numel())
+        if torch.compiler.is_compiling():
+            return compiled.slope(signal, bound, inside, beyond) * scale, None, None, None
+        slope = signal.sign().mul_(inside)
+        if beyond != inside:
+            slope.add_(F.softshrink(signal, bound).sign_(), alpha=beyond - inside)
+        return slope.mul_(scale), None, None, None
 
 
 REGULARIZERS = {"neuron_convergence": convergence, "l1": l1, "truncated_l1": truncated_l1}
