@@ -227,13 +227,11 @@ def _go_on(progress: Progress, stage: Stage, reached: Progress) -> None:
 
 
 def _step(net: Net, stage: Stage, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
-    if compiled:  # torch compiles one piece of code eight times, and runs it eagerly from then on: every stage has its own eight
-        torch.compiler.reset()
     forward = pulled(net, stage.pull)
     if compiled:
+        torch.compiler.reset()  # torch compiles one piece of code eight times, and runs it eagerly from then on: every stage has its own eight
         forward = torch.compile(forward)
-    if compiled and stage.teacher is not None:
-        stage = replace(stage, teacher=torch.compile(stage.teacher))
+        stage = stage if stage.teacher is None else replace(stage, teacher=torch.compile(stage.teacher))
 
     def step(images: Tensor, labels: Tensor) -> Tensor:
         loss = (_compiled_loss if compiled else _loss)(forward, stage, images, labels)

@@ -44,8 +44,8 @@ def _averaged(signals: dict[str, Tensor], bounds: dict[str, float], inside: floa
 class _MeanPull(torch.autograd.Function):
     """The mean over a signal of what rises by `inside` up to the bound and by `beyond` from there on, both ways, in units of the bound.
 
-    The signals of a batch are many, and each pass over them takes as long as a layer: autograd of the same formula takes twice as many, and keeps masks,
-    which a compiler is slow with (decision 18). The way back needs the signal alone.
+    The signals of a batch are many, and what this costs are passes over them: autograd of the same formula takes more, and keeps masks, which a compiler
+    is slow with (decision 18). The way back needs the signal alone.
     """
 
     @staticmethod
